@@ -1,0 +1,1 @@
+"""Point-to-point publish/subscribe over HTTP for micro."""

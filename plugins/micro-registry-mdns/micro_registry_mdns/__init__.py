@@ -1,0 +1,1 @@
+"""Service discovery over multicast DNS for micro."""

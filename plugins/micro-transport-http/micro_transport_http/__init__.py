@@ -1,0 +1,1 @@
+"""RPC over HTTP/1.1 for micro."""
