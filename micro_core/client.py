@@ -1,0 +1,130 @@
+"""The client's contract: calls and streams by a service's name."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+
+from micro_core.registry import Node, Record
+
+__all__ = ["Call", "CallOptions", "Caller", "ClientStream", "Filter"]
+
+Filter: TypeAlias = Callable[[Sequence[Record]], Sequence[Record]]
+"""Takes the records of a service and returns those, and of those the nodes, that may be called."""
+
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """How to make a call; what is None is as the client was configured."""
+
+    timeout: float | None = None
+    """Seconds for the whole call, retries included; `math.inf` for no limit."""
+    attempt_timeout: float | None = None
+    """Seconds for one attempt where another is allowed."""
+    retries: int | None = None
+    """Attempts after the first."""
+    idempotent: bool | None = None
+    """True: may be executed twice. None: as the endpoint declares."""
+    filters: tuple[Filter, ...] = ()
+    address: str | None = None
+    """Call this ``host:port`` and ask no registry."""
+    content_type: str | None = None
+    """Instead of the one that belongs to the request's type."""
+    metadata: Mapping[str, str] | None = None
+    """Headers to send."""
+
+
+DEFAULT_OPTIONS = CallOptions()
+
+
+class Call:
+    """A call on its way out, as middleware sees it; ``metadata`` may be changed until it is sent."""
+
+    __slots__ = (
+        "attempt", "deadline", "endpoint", "metadata", "node", "options", "request", "response_type", "service", "streaming",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        service: str,
+        endpoint: str,
+        request: Any,
+        response_type: Any,
+        options: CallOptions = DEFAULT_OPTIONS,
+        *,
+        streaming: bool = False,
+    ) -> None:
+        self.service = service
+        self.endpoint = endpoint
+        self.request = request
+        self.response_type = response_type
+        self.options = options
+        self.streaming = streaming
+        self.metadata: dict[str, str] = dict(options.metadata) if options.metadata else {}
+        self.deadline = math.inf
+        """On the clock of `anyio.current_time`; set before middleware of one attempt is reached."""
+        self.node: Node | None = None
+        """The node chosen for this attempt."""
+        self.attempt = 0
+        """How many attempts went before this one."""
+
+    def __repr__(self) -> str:
+        return f"<Call {self.service} {self.endpoint} attempt {self.attempt}>"
+
+
+class ClientStream(ABC, Generic[Response]):
+    """An open stream; iterate over it for the answers. One task may send while another receives."""
+
+    @abstractmethod
+    async def send(self, request: Any) -> None:
+        """Send one message. Waits while the server is slow. Raises `ConnectionLost`, `Closed` after `close_send`."""
+
+    @abstractmethod
+    async def close_send(self) -> None:
+        """Say that no more messages follow; answers may still come. Doing it twice is fine."""
+
+    @abstractmethod
+    async def receive(self) -> Response:
+        """Return the next answer. Raises StopAsyncIteration at the end, the handler's error, `ConnectionLost`."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Leave the stream, which cancels a handler that still runs. Closing twice is fine."""
+
+    def __aiter__(self) -> AsyncIterator[Response]:
+        return self
+
+    async def __anext__(self) -> Response:
+        return await self.receive()
+
+
+class Caller(ABC):
+    """Makes calls: finds a node, sends, waits, tries again. An async context manager."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    async def call(self, call: Call) -> Any:
+        """Return the reply to a unary call. Raises the errors of docs/errors.md, each saying whether it was executed."""
+
+    @abstractmethod
+    async def open(self, call: Call) -> ClientStream[Any]:
+        """Open a stream; ``call.request`` is not sent. Raises what `call` raises; only opening is tried again."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections. Closing twice is fine; use after that raises `Closed`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,87 @@
+"""What a handler knows about the call that it answers: metadata, deadline, peer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextvars import ContextVar
+
+from micro_core.message import Headers, Metadata, canonical
+
+__all__ = ["Context", "current_context"]
+
+
+class Context:
+    """What a handler or subscriber knows about the request it works on.
+
+    Passed as a handler's argument of this type, and ambient as `current_context`. Calls that the handler makes inherit
+    its deadline and what `propagate` marks.
+    """
+
+    __slots__ = ("_headers", "_metadata", "deadline", "endpoint", "local", "propagated", "remote", "service")
+
+    def __init__(
+        self,
+        headers: Headers,
+        *,
+        service: str = "",
+        endpoint: str = "",
+        local: str = "",
+        remote: str = "",
+        deadline: float = math.inf,
+    ) -> None:
+        self._headers = headers
+        self._metadata: Metadata | None = None
+        self.service = service
+        """The name of the service that the handler belongs to."""
+        self.endpoint = endpoint
+        """``Greeter.Hello``, or the topic of a message."""
+        self.local = local
+        """The address that took the request."""
+        self.remote = remote
+        """The caller's address."""
+        self.deadline = deadline
+        """On the clock of `anyio.current_time`; `math.inf` where there is none."""
+        self.propagated: dict[bytes, bytes] | None = None
+        """Headers that nested calls carry on, beside those that always travel."""
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """The request's headers, raw."""
+        return self._headers
+
+    @property
+    def metadata(self) -> Metadata:
+        """The request's headers as text; look-ups ignore case."""
+        if self._metadata is None:
+            self._metadata = Metadata.from_headers(self._headers)
+        return self._metadata
+
+    def propagate(self, key: str, value: str | None = None) -> None:
+        """Have nested calls carry on the header ``key``: with ``value``, or as this request has it (absent: nothing).
+
+        Raises ValueError for a header that must stay where it is, such as ``Authorization`` or ``Timeout``.
+        """
+        name = canonical(key).encode()
+        if name in NEVER_PROPAGATED or (name.startswith(b"Micro-") and name != b"Micro-From-Service"):
+            raise ValueError(f"{key!r} is for one hop only and cannot be propagated")
+        text = self._headers.get(name) if value is None else value.encode()
+        if text is not None:
+            self.propagated = {**(self.propagated or {}), name: text}
+
+    def __repr__(self) -> str:
+        return f"<Context {self.endpoint} of {self.service} from {self.remote or 'nowhere'}>"
+
+
+NEVER_PROPAGATED = frozenset(
+    b"Authorization Proxy-Authorization Cookie Timeout Local Remote Content-Type Content-Length Content-Encoding Accept "
+    b"Accept-Encoding Connection Host User-Agent Transfer-Encoding Upgrade Te Trailer Keep-Alive Expect".split()
+)
+"""Headers that say something about one hop, or prove who somebody is (docs/wire.md §3.8 and §8)."""
+
+_current: ContextVar[Context | None] = ContextVar("micro_context", default=None)
+
+
+def current_context() -> Context | None:
+    """Return the context of the request that is being handled, or None outside a handler."""
+    return _current.get()

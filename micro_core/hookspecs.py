@@ -1,0 +1,120 @@
+"""The hooks: every place where a plugin can take part. Hooks wire up, objects run (docs/plugins.md).
+
+A hook is called synchronously while a service or client is being put together, never for a request. An implementation
+declares only the arguments that it uses. The ``make_…`` hooks are called on the selected plugin alone; wrappers that
+extensions put round them (``@hookimpl(wrapper=True)``) apply to whatever is selected.
+
+Arguments that the ``make_…`` hooks share:
+
+- ``name``: the entry point's name, as selected;
+- ``address``: the addresses of the configuration string, a tuple of texts, empty where none is given;
+- ``path``: its path without the leading slash's host part (``/etc/nodes.toml``), or an empty text;
+- ``options``: its query parameters, a mapping of texts; `micro_core.build` fits them to a constructor;
+- the parts that were made before: registry, then selector, transport, codecs, broker, client, server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from micro_core.broker import Broker
+from micro_core.client import Caller
+from micro_core.codec import Codec
+from micro_core.middleware import CallMiddleware, ClientMiddleware, HandlerMiddleware, SubscriberMiddleware
+from micro_core.registry import Registry
+from micro_core.selector import Selector
+from micro_core.server import Server
+from micro_core.transport import Transport
+
+if TYPE_CHECKING:
+    from micro_core.service import Service
+
+__all__ = ["PROJECT", "hookimpl", "hookspec"]
+
+PROJECT = "micro"
+"""pluggy's project name: an implementation is marked by a `hookimpl` of this project."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def make_registry(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> Registry:
+    """Return a registry."""
+
+
+@hookspec(firstresult=True)
+def make_selector(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> Selector:
+    """Return a selector."""
+
+
+@hookspec(firstresult=True)
+def make_transport(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> Transport:
+    """Return a transport."""
+
+
+@hookspec(firstresult=True)
+def make_codec(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> Codec | Sequence[Codec]:
+    """Return one codec, or several that belong together."""
+
+
+@hookspec(firstresult=True)
+def make_broker(name: str, address: Sequence[str], path: str, options: Mapping[str, str], registry: Registry) -> Broker:
+    """Return a broker; ``registry`` is where it may announce and find subscribers."""
+
+
+@hookspec(firstresult=True)
+def make_client(
+    name: str,
+    address: Sequence[str],
+    path: str,
+    options: Mapping[str, str],
+    registry: Registry,
+    selector: Selector,
+    transport: Transport,
+    codecs: Sequence[Codec],
+    middleware: Sequence[CallMiddleware],
+) -> Caller:
+    """Return what makes calls; it puts ``middleware``, outermost first, round every attempt."""
+
+
+@hookspec(firstresult=True)
+def make_server(
+    name: str,
+    address: Sequence[str],
+    path: str,
+    options: Mapping[str, str],
+    transport: Transport,
+    codecs: Sequence[Codec],
+    middleware: Sequence[HandlerMiddleware],
+) -> Server:
+    """Return what answers calls; it puts ``middleware``, outermost first, round every handler."""
+
+
+@hookspec
+def client_middleware() -> ClientMiddleware | None:
+    """Return what is put round every call and every opening of a stream, its retries included."""
+
+
+@hookspec
+def call_middleware() -> CallMiddleware | None:
+    """Return what is put round every attempt of a call; ``call.node`` is chosen by then."""
+
+
+@hookspec
+def handler_middleware() -> HandlerMiddleware | None:
+    """Return what is put round every handler."""
+
+
+@hookspec
+def subscriber_middleware() -> SubscriberMiddleware | None:
+    """Return what is put round every subscriber."""
+
+
+@hookspec
+def lifespan(service: Service) -> AbstractAsyncContextManager[object] | None:
+    """Return a context that is entered before the service listens, and left after it has stopped."""

@@ -1,0 +1,78 @@
+"""Messages and their headers, as every transport and broker carries them.
+
+Header names have one form everywhere, Go's canonical one (``Micro-Id``, ``Content-Type``; docs/wire.md §2.1), so that a
+look-up is a dictionary's. On the hot path headers stay bytes until somebody reads them; `Metadata` is the view for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import TypeAlias
+
+__all__ = ["Headers", "Message", "Metadata", "canonical"]
+
+Headers: TypeAlias = dict[bytes, bytes]
+"""Header names in canonical form, and their raw values (UTF-8)."""
+
+
+@lru_cache(maxsize=4096)
+def canonical(name: str) -> str:
+    """Return a header name in Go's canonical form: ``micro-id`` and ``MICRO-ID`` are ``Micro-Id``."""
+    return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+
+
+class Message:
+    """Headers and a body: one request, one reply, one event."""
+
+    __slots__ = ("body", "headers")
+
+    def __init__(self, headers: Headers, body: bytes = b"") -> None:
+        self.headers = headers
+        self.body = body
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and self.headers == other.headers and self.body == other.body
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Message({sorted(name.decode('utf-8', 'replace') for name in self.headers)}, {len(self.body)} bytes)"
+
+
+class Metadata(Mapping[str, str]):
+    """Header names and values as text: look-ups ignore case, iteration gives canonical names, values never change.
+
+    Bytes that are not UTF-8 are shown as U+FFFD. Values stay out of `repr`, for they may be secrets.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = {canonical(name): value for name, value in (values or {}).items()}
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[bytes, bytes]) -> Metadata:
+        """Return the headers of a message as text."""
+        return cls(
+            {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in headers.items()}
+        )
+
+    def to_headers(self) -> Headers:
+        """Return the values as headers of a message."""
+        return {name.encode(): value.encode() for name, value in self._values.items()}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[canonical(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and canonical(name) in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Metadata({sorted(self._values)})"

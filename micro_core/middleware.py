@@ -1,0 +1,57 @@
+"""Middleware: functions round calls, handlers and subscribers, folded once when a service is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from micro_core.client import Call
+    from micro_core.context import Context
+
+__all__ = [
+    "CallMiddleware",
+    "CallNext",
+    "ClientMiddleware",
+    "HandleNext",
+    "HandlerMiddleware",
+    "SubscriberMiddleware",
+    "fold",
+]
+
+CallNext: TypeAlias = "Callable[[Call], Awaitable[Any]]"
+"""Goes on with a call; returns the reply, or the open stream where ``call.streaming``."""
+
+ClientMiddleware: TypeAlias = "Callable[[Call, CallNext], Awaitable[Any]]"
+"""Round a whole call: ``async def log(call, call_next): return await call_next(call)``."""
+
+CallMiddleware: TypeAlias = ClientMiddleware
+"""Round one attempt of a call."""
+
+HandleNext: TypeAlias = "Callable[[Context, Any], Awaitable[Any]]"
+"""Goes on with a request; takes context and request (of a client's stream: the iterator)."""
+
+HandlerMiddleware: TypeAlias = "Callable[[Context, Any, HandleNext], Awaitable[Any]]"
+"""Round a handler; what it returns is the reply. Round a streaming handler it covers the stream from open to end."""
+
+SubscriberMiddleware: TypeAlias = HandlerMiddleware
+"""Round a subscriber; takes context and message."""
+
+_Innermost = TypeVar("_Innermost", bound=Callable[..., Awaitable[Any]])
+
+
+def fold(innermost: _Innermost, middleware: Sequence[Callable[..., Awaitable[Any]]]) -> _Innermost:
+    """Return one function that goes through ``middleware``, the first outermost, to ``innermost``."""
+    folded: Any = innermost
+    for layer in reversed(middleware):
+        folded = _around(layer, folded)
+    return folded  # type: ignore[no-any-return]
+
+
+def _around(
+    layer: Callable[..., Awaitable[Any]], inner: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Any]]:
+    def layered(*arguments: Any) -> Awaitable[Any]:
+        return layer(*arguments, inner)
+
+    return layered

@@ -1,0 +1,85 @@
+"""The server's contract: handlers behind an address."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeAlias
+
+from micro_core.context import Context
+from micro_core.message import Message
+from micro_core.transport import Limits
+
+__all__ = ["Handler", "HandlerKind", "OnEvent", "Running", "Server"]
+
+OnEvent: TypeAlias = Callable[[str, Message, Context], Awaitable[None]]
+"""Takes topic, message and context of an event that came to the rpc port (docs/wire.md §4.3)."""
+
+
+class HandlerKind(StrEnum):
+    """Which side of a call is a stream."""
+
+    UNARY = "unary"
+    SERVER_STREAM = "server-stream"
+    CLIENT_STREAM = "client-stream"
+    BIDIRECTIONAL = "bidirectional"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """One endpoint and the function behind it."""
+
+    name: str
+    """``Greeter.Hello``."""
+    kind: HandlerKind
+    function: Callable[[Context, Any], Any]
+    """Takes context and request, or the iterator of requests; returns an awaitable of the reply, or an async iterator."""
+    request_type: Any
+    response_type: Any
+    idempotent: bool = False
+    internal: bool = False
+    """Answered, but not listed in the registry."""
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    description: str = ""
+
+
+class Running(ABC):
+    """A server that listens."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """The address bound, ``host:port``."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Take no new connection, refuse new calls as not executed, and return when those in flight are done.
+
+        Waits as long as the caller's scope allows; what is left is cancelled when the server's context is left.
+        """
+
+    @property
+    @abstractmethod
+    def in_flight(self) -> int:
+        """How many calls and streams are being handled."""
+
+
+class Server(ABC):
+    """Answers calls. Stateless until it serves."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def serve(
+        self, service: str, address: str, handlers: Mapping[str, Handler], on_event: OnEvent, limits: Limits
+    ) -> AbstractAsyncContextManager[Running]:
+        """Listen on ``address`` and answer for ``handlers`` until the context is left. Raises `ConfigError`."""
+
+    @property
+    @abstractmethod
+    def metadata(self) -> Mapping[str, str]:
+        """What nodes of this server carry, ``protocol`` among it (docs/wire.md §1.10)."""
