@@ -1,0 +1,103 @@
+"""Which codec codes what: by the type of a value, or by the content type that a peer asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import isclass
+from typing import Any
+
+from micro_core.codec import Codec
+from micro_core.errors import BadRequest, EncodeError, Executed, MicroError
+
+__all__ = ["CodecSet"]
+
+_SHOWN = 100
+"""How much of a peer's content type an error repeats."""
+
+
+class CodecSet:
+    """The codecs of one service or client, in the order in which they were selected."""
+
+    def __init__(self, codecs: Sequence[Codec]) -> None:
+        self._codecs = tuple(codecs)
+        self._content_types = frozenset(codec.content_type for codec in codecs)
+        self._by_type: dict[Any, Codec] = {}
+        self._by_both: dict[tuple[str, Any], Codec] = {}
+
+    def __repr__(self) -> str:
+        return f"CodecSet({', '.join(codec.name for codec in self._codecs)})"
+
+    def supports_content_type(self, content_type: str) -> bool:
+        """Tell whether any codec has that content type."""
+        return content_type in self._content_types
+
+    def for_type(self, type: Any) -> Codec:
+        """Return the codec by which values of ``type`` travel when nobody asks for another.
+
+        That is the first to which the type is native, else the first that supports it; never a legacy one.
+        Raises `EncodeError` where no codec takes the type: its text says why.
+        """
+        try:
+            return self._by_type[type]
+        except KeyError:
+            codec = self._by_type[type] = self._choose(type)
+            return codec
+        except TypeError:  # an unhashable annotation
+            return self._choose(type)
+
+    def find(self, content_type: str, type: Any) -> Codec:
+        """Return the codec that codes ``type`` in ``content_type``; legacy content types are found too.
+
+        Raises `BadRequest` where the content type is unknown, or not one for values of that type.
+        """
+        try:
+            return self._by_both[content_type, type]
+        except KeyError:
+            codec = self._by_both[content_type, type] = self._search(content_type, type)
+            return codec
+        except TypeError:
+            return self._search(content_type, type)
+
+    def _choose(self, type: Any) -> Codec:
+        candidates = [codec for codec in self._codecs if codec.framing is None and codec.supports(type)]
+        for codec in candidates:
+            if codec.native(type):
+                return codec
+        if candidates:
+            return candidates[0]
+        raise EncodeError(
+            f"no codec for {_name(type)}; {'; '.join(self._reasons(type))}{_hint(type)}", executed=Executed.NO
+        )
+
+    def _search(self, content_type: str, type: Any) -> Codec:
+        for codec in self._codecs:
+            if codec.content_type == content_type and codec.supports(type):
+                return codec
+        fitting = [codec.content_type for codec in self._codecs if codec.supports(type)]
+        what = f"{_name(type)} travels as" if content_type in self._content_types else "this service takes"
+        raise BadRequest(
+            f"unsupported content type {content_type[:_SHOWN]!r}; "
+            f"{what}: {', '.join(dict.fromkeys(fitting))}{_hint(type)}",
+            executed=Executed.NO,
+        )
+
+    def _reasons(self, type: Any) -> list[str]:
+        """Ask every codec why it refuses; each says so when it is asked for a decoder."""
+        reasons = []
+        for codec in self._codecs:
+            if codec.framing is None:
+                try:
+                    codec.decoder(type)
+                except MicroError as error:
+                    reasons.append(f"{codec.name}: {error.detail}")
+        return reasons or ["no codec is selected"]
+
+
+def _name(type: Any) -> str:
+    return type.__qualname__ if isclass(type) else str(type)
+
+
+def _hint(type: Any) -> str:
+    if hasattr(type, "DESCRIPTOR") and hasattr(type, "SerializeToString"):
+        return " (it is a protobuf message: pip install micro-codec-proto)"
+    return ""
