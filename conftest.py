@@ -1,6 +1,6 @@
 """What every test of this repository runs under: each async backend, and the rule that a test leaves nothing behind.
 
-Shared by `tests/` and `plugins/*/tests`, and free of imports from the tree, so that it also serves tests of installed wheels.
+Shared by `tests/` and `plugins/*/tests`; imports nothing of the tree, so that it serves tests of installed wheels too.
 """
 
 import asyncio

@@ -1,0 +1,175 @@
+# /// script
+# dependencies = ["nox>=2025.5.1", "uv>=0.6"]
+# ///
+"""Every check of this repository: `nox` runs them all, `nox -s lint types` some, `nox -l` lists them.
+
+`pip install nox` is all this needs: nox reads the lines above and fetches uv by itself where it is missing.
+Tests run on built wheels: all together on each Python found, and each distribution alone with the core on one of them.
+"""
+
+import os
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = False  # the summary at the end names them
+os.environ["UV_PYTHON_DOWNLOADS"] = "never"
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+PROJECTS = {
+    table["name"]: table
+    for pyproject in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+    for table in [tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]]
+}
+PLUGINS = [name for name in PROJECTS if name != "micro-core"]
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = list(dict.fromkeys(["3.11", "3.12", "3.13", THIS_PYTHON]))
+LOWEST_PYTHON = "3.11"
+
+# Tests with a session of their own; those in tests/wired need every plugin.
+SEPARATE = ["tests/packaging", "tests/docs"]
+WIRED = "tests/wired"
+CHECKED_WITH_THE_CORE = ["micro_core", "tests", "examples", "benchmarks", "conftest.py", "noxfile.py"]
+
+_built: list[Path] = []
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types strictly, each distribution by itself."""
+    _install(session, *PROJECTS, groups=["types", "test", "packaging"])
+    session.install("nox")
+    own = [
+        path for path in ("micro_core", "tests", "examples", "benchmarks", "conftest.py", "noxfile.py") if _has(path)
+    ]
+    session.run("mypy", *own)
+    for plugin in PLUGINS:
+        session.run("mypy", f"plugins/{plugin}")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check that imports point the way that .importlinter says."""
+    _install(session, *PROJECTS, groups=["imports"])
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": os.pathsep.join(_source_folders())})
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests of all distributions, together, from built wheels."""
+    _install(session, *PROJECTS, groups=["test"])
+    _pytest(session, "tests", "plugins", ignore=SEPARATE)
+
+
+@nox.session
+@nox.parametrize("name", list(PROJECTS), ids=list(PROJECTS))
+def alone(session: nox.Session, name: str) -> None:
+    """Run one distribution's tests with nothing but the core and the conformance kit beside it."""
+    _install(session, "micro-core", "micro-conformance", name, groups=["test"])
+    _pytest(session, *_tests_of(name), ignore=[*SEPARATE, WIRED])
+
+
+@nox.session(python=LOWEST_PYTHON)
+def lowest(session: nox.Session) -> None:
+    """Run the tests on the lowest dependency versions that the distributions allow."""
+    constraints = Path(session.create_tmp()).resolve() / "lowest.txt"
+    constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")
+    _install(session, *PROJECTS, groups=["test"], constraints=constraints)
+    session.run("uv", "pip", "list")
+    _pytest(session, "tests", "plugins", ignore=SEPARATE)
+
+
+@nox.session
+def packaging(session: nox.Session) -> None:
+    """Look into wheels and sdists, and install them and third parties' wheels into fresh environments."""
+    _install(session, "micro-core", groups=["test", "packaging"])
+    _pytest(session, "tests/packaging")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Execute the code blocks of the README files."""
+    _install(session, *PROJECTS, groups=["test"])
+    _pytest(session, "tests/docs")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show services that find, call, stream and publish; fail when a promise of the demo is broken."""
+    _install(session, "micro-core[default]")
+    session.run("python", "examples/demo.py", env={"PYTHONSAFEPATH": "1"})
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure beside peers: `nox -s bench -- unary` runs benchmarks/unary.py, without a name all of them."""
+    _install(session, "micro-core[default]")
+    session.install("aiohttp", "grpcio")
+    for name in session.posargs or sorted(path.stem for path in ROOT.glob("benchmarks/*.py")):
+        session.run("python", f"benchmarks/{name}.py", env={"PYTHONSAFEPATH": "1"})
+
+
+def _install(
+    session: nox.Session, *names: str, groups: list[str] | None = None, constraints: Path | None = None
+) -> None:
+    """Install our wheels by exact version and the named dependency groups; make sure that the wheels are ours."""
+    _build(session)
+    ours = list(dict.fromkeys(name.partition("[")[0] for name in names))
+    exact = [f"{name}=={PROJECTS[name.partition('[')[0]]['version']}" for name in dict.fromkeys(names)]
+    others = [requirement for group in groups or [] for requirement in _group(group)]
+    options = ["--find-links", str(DIST)] + (["--constraints", str(constraints)] if constraints else [])
+    session.install(*options, *exact, *others)
+    session.run("python", "-P", "tests/packaging/installed_is_ours.py", str(DIST), *ours, silent=True)
+
+
+def _build(session: nox.Session) -> None:
+    """Build every wheel and sdist into dist/, once per run of nox."""
+    if _built:
+        return
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.run("uv", "build", "--quiet", "--all-packages", "--out-dir", str(DIST), external=True)
+    _built.extend(DIST.glob("*.whl"))
+
+
+def _pytest(session: nox.Session, *paths: str, ignore: list[str] | None = None) -> None:
+    """Run tests against what is installed: nothing of the tree can be imported."""
+    session.run(
+        "python", "-m", "pytest", *paths, *(f"--ignore={path}" for path in ignore or []), *session.posargs,
+        env={"PYTHONSAFEPATH": "1", "MICRO_TESTS_FROM_WHEELS": "1", "MICRO_DIST": str(DIST)},
+    )  # fmt: skip
+
+
+def _tests_of(name: str) -> list[str]:
+    return ["tests"] if name == "micro-core" else [f"plugins/{name}/tests"]
+
+
+def _group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), name))
+
+
+def _lowest_requirements() -> list[str]:
+    """Return the lower bound of each requirement on others' distributions as an exact one."""
+    requirements = {line for project in PROJECTS.values() for line in project.get("dependencies", [])}
+    return sorted(line.replace(">=", "==") for line in requirements if not line.startswith("micro-"))
+
+
+def _source_folders() -> list[str]:
+    return [str(ROOT), *(str(ROOT / "plugins" / name) for name in PLUGINS)]
+
+
+def _has(path: str) -> bool:
+    return any((ROOT / path).rglob("*.py")) or (ROOT / path).is_file()
