@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from inspect import isclass
 from typing import Any
 
-from micro_core.codec import Codec
+from micro_core.codec import Codec, Framing
 from micro_core.errors import BadRequest, EncodeError, Executed, MicroError
 
 __all__ = ["CodecSet"]
@@ -30,6 +30,11 @@ class CodecSet:
     def supports_content_type(self, content_type: str) -> bool:
         """Tell whether any codec has that content type."""
         return content_type in self._content_types
+
+    def framing(self, content_type: str) -> Framing | None:
+        """Return the envelope of a legacy content type; None for content types without one, and for unknown ones."""
+        framings = (codec.framing for codec in self._codecs if codec.content_type == content_type)
+        return next((framing for framing in framings if framing is not None), None)
 
     def for_type(self, type: Any) -> Codec:
         """Return the codec by which values of ``type`` travel when nobody asks for another.
