@@ -1,0 +1,194 @@
+"""Links on asyncio itself: protocols, futures and the loop's timers, for speed (docs/transport.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from ._addresses import joined
+from ._link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
+from ._sockets import bound
+
+__all__ = ["AsyncioDriver"]
+
+
+class AsyncioLink(asyncio.Protocol, Link):
+    """One connection, as asyncio's protocol."""
+
+    owner: Owner
+
+    def __init__(self, driver: AsyncioDriver, make_owner: MakeOwner, links: set[AsyncioLink]) -> None:
+        self._loop = driver.loop
+        self._make_owner = make_owner
+        self._links = links
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._size = 0
+        self._draining: list[asyncio.Future[None]] = []
+        self._finishing: asyncio.TimerHandle | None = None
+        self.gone = self._loop.create_future()
+        """Done when the loop has let go of the socket."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.local = joined(transport.get_extra_info("sockname"))
+        self.remote = joined(transport.get_extra_info("peername"))
+        self._links.add(self)
+        self.owner = self._make_owner(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._finishing is None:
+            self.owner.received(data)
+
+    def eof_received(self) -> None:
+        self._end()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end()
+        if self._finishing is not None:
+            self._finishing.cancel()
+        self._links.discard(self)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+        self.owner.writable(False)
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        self._wake()
+        self.owner.writable(True)
+
+    def write(self, data: bytes) -> None:
+        if self.lost:
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+        self._size += len(data)
+        if self._size > HIGH_WATER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None:
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            self._out.clear()
+            self._size = 0
+            if not self._transport.is_closing():
+                self._transport.write(data)
+
+    async def drain(self) -> None:
+        if self.is_writable or self.lost:
+            await asyncio.sleep(0)
+        while not (self.is_writable or self.lost):
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._draining.append(waiter)
+            await waiter
+
+    def pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def finish(self, seconds: float) -> None:
+        transport = self._transport
+        if self.lost or self._finishing is not None or transport is None:
+            return
+        self._flush()
+        self._finishing = self._loop.call_later(seconds, self.close)
+        self.resume()
+        if transport.can_write_eof():
+            transport.write_eof()
+
+    def close(self) -> None:
+        self._end()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self) -> None:
+        """Tell the owner, once, that nothing more comes; asyncio itself closes after an end of file."""
+        if not self.lost:
+            self._flush()
+            self.lost = True
+            self._wake()
+            self.owner.lost()
+
+    def _wake(self) -> None:
+        for waiter in self._draining:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._draining.clear()
+
+
+class AsyncioAccepting(Accepting):
+    """A listening socket and the links it made."""
+
+    def __init__(self, server: asyncio.Server, links: set[AsyncioLink]) -> None:
+        self.address = joined(server.sockets[0].getsockname())
+        self._server = server
+        self._links = links
+
+    async def stop(self) -> None:
+        self._server.close()
+
+    async def aclose(self) -> None:
+        self._server.close()
+        await _closed(self._links)
+
+
+class AsyncioDriver(Driver):
+    """One loop's links."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.waiter = self.loop.create_future
+        self.time = self.loop.time
+        self._links: set[AsyncioLink] = set()
+        self._accepting: list[AsyncioAccepting] = []
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        return self.loop.call_at(when, callback)
+
+    async def connect(self, host: str, port: int, make_owner: MakeOwner) -> Link:
+        link = AsyncioLink(self, make_owner, self._links)
+        try:
+            await self.loop.create_connection(lambda: link, host, port)
+        except BaseException:
+            # Cancelled in the very turn in which the connection came about.
+            if link in self._links:
+                link.close()
+            raise
+        return link
+
+    async def listen(self, host: str, port: int, make_owner: MakeOwner) -> Accepting:
+        links: set[AsyncioLink] = set()
+        socket = await bound(host, port)
+        try:
+            server = await self.loop.create_server(lambda: AsyncioLink(self, make_owner, links), sock=socket, backlog=1024)
+        except BaseException:
+            socket.close()
+            raise
+        accepting = AsyncioAccepting(server, links)
+        self._accepting.append(accepting)
+        return accepting
+
+    async def aclose(self) -> None:
+        for accepting in self._accepting:
+            await accepting.aclose()
+        self._accepting.clear()
+        await _closed(self._links)
+
+
+async def _closed(links: set[AsyncioLink]) -> None:
+    """Close links, and wait for the turn in which the loop lets go of their sockets."""
+    there = list(links)
+    for link in there:
+        link.close()
+    for link in there:
+        # Shielded by its own brevity: an aborted transport is gone in the next turn of the loop.
+        await asyncio.shield(link.gone)

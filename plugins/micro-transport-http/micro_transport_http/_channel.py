@@ -1,0 +1,255 @@
+"""Calls to one node: over the one connection that carries many, or over pooled ones that carry one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+from micro_core import Channel, Closed, ConnectFailed, Executed, Head, Headers, Message, MicroError, Stream, Timeout
+
+from ._client import ClientStream, MuxConnection, SingleConnection
+from ._link import Driver, Link, MakeOwner, Waiter
+from ._parser import MUX
+from ._pool import Pool
+from ._writer import message, request_line
+
+__all__ = ["ClientOptions", "HttpChannel"]
+
+_LARGE = 64 * 1024
+"""Larger requests take a connection of their own, so that they hold up nobody (docs/protocol.md §2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """What the transport's options say about calling."""
+
+    pool_size: int
+    pool_ttl: float
+    dial_timeout: float
+    reply_headers: int
+    reply_body: int
+
+
+class HttpChannel(Channel):
+    """The client's view of one address."""
+
+    def __init__(
+        self,
+        driver: Callable[[], Driver],
+        address: str,
+        host: str,
+        port: int,
+        options: ClientOptions,
+        *,
+        may_ask: Callable[[float], bool],
+        refused_asking: Callable[[float], None],
+        closed: Callable[[HttpChannel], None],
+    ) -> None:
+        self._get_driver = driver
+        self._address = address
+        self._host = host
+        self._port = port
+        self._options = options
+        self._may_ask = may_ask
+        self._refused_asking = refused_asking
+        self._start = request_line(address)
+        self._pool: Pool | None = None
+        self._mux: MuxConnection | None = None
+        self._asking: list[Waiter] | None = None
+        self._on_closed = closed
+        self._closed = False
+
+    async def call(self, head: Head, id: int, headers: Headers, body: bytes, deadline: float) -> Message:
+        key = b"%d" % id
+        data = message(self._start, head, key, headers, body)
+        mux = self._mux
+        if mux is None or len(data) > _LARGE:
+            mux = await self._connection_for(data, deadline)
+            if mux is None:
+                return await self._call_alone(data, deadline)
+        if deadline <= mux.time():
+            raise self._too_late()
+        waiter = mux.send(key, data, deadline)
+        try:
+            outcome: Message | MicroError = await waiter
+        except BaseException:
+            mux.forget(key)
+            raise
+        if outcome.__class__ is Message:
+            return outcome  # type: ignore[return-value]
+        raise outcome  # type: ignore[misc]
+
+    async def open_stream(self, deadline: float) -> Stream:
+        driver = self._open()
+        options = self._options
+
+        def owner(link: Link) -> ClientStream:
+            return ClientStream(
+                driver, link, self._address, self._start, headers=options.reply_headers, body=options.reply_body
+            )
+
+        link = await self._dial(owner, deadline)
+        assert isinstance(link.owner, ClientStream)
+        return link.owner
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._on_closed(self)
+        if self._pool is not None:
+            self._pool.close()
+        if self._mux is not None:
+            self._mux.finish()
+            self._mux = None
+
+    def _open(self) -> Driver:
+        if self._closed:
+            raise Closed(f"the channel to {self._address} is closed")
+        return self._get_driver()
+
+    # ------------------------------------------------------------------------------------------ one at a time
+
+    async def _call_alone(self, data: bytes, deadline: float) -> Message:
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = Pool(self._get_driver(), self._options.pool_size, self._options.pool_ttl)
+        connection = await pool.take()
+        if connection is None:
+            connection = await self._dial_single(deadline)
+        if self._get_driver().time() >= deadline:
+            pool.give_back(connection)
+            raise self._too_late()
+        reply = await connection.call(data, deadline)
+        pool.give_back(connection)
+        return reply
+
+    async def _dial_single(self, deadline: float) -> SingleConnection:
+        driver, options = self._get_driver(), self._options
+
+        def owner(link: Link) -> SingleConnection:
+            return SingleConnection(
+                driver, link, self._address, headers=options.reply_headers, body=options.reply_body
+            )
+
+        link = await self._dial(owner, deadline)
+        assert isinstance(link.owner, SingleConnection)
+        return link.owner
+
+    async def _dial(self, owner: MakeOwner, deadline: float) -> Link:
+        driver = self._get_driver()
+        started = driver.time()
+        if deadline <= started:
+            raise self._too_late()
+        link: Link | None = None
+        try:
+            with anyio.move_on_at(min(deadline, started + self._options.dial_timeout)):
+                link = await driver.connect(self._host, self._port, owner)
+        except OSError as error:
+            text = error.strerror or str(error) or type(error).__name__
+            raise ConnectFailed(f"cannot connect to {self._address}: {text}", node=self._address) from error
+        if link is not None:
+            return link
+        if deadline <= driver.time():
+            raise self._too_late()
+        raise ConnectFailed(
+            f"cannot connect to {self._address}: no answer within {self._options.dial_timeout:g} s", node=self._address
+        )
+
+    def _too_late(self) -> Timeout:
+        return Timeout(f"the deadline passed before the call to {self._address} was sent", executed=Executed.NO)
+
+    # ------------------------------------------------------------------------------------------ many at once
+
+    async def _connection_for(self, data: bytes, deadline: float) -> MuxConnection | None:
+        """Return the connection that carries many calls, asking for it once; none where the call goes alone."""
+        while True:
+            driver = self._open()
+            if len(data) > _LARGE:
+                return None
+            if self._mux is not None:
+                return self._mux
+            if not self._may_ask(driver.time()):
+                return None
+            if self._asking is None:
+                return await self._ask(deadline)
+            await self._wait_for_asking(deadline)
+
+    async def _wait_for_asking(self, deadline: float) -> None:
+        """Wait until another call has asked."""
+        assert self._asking is not None
+        waiter = self._get_driver().waiter()
+        self._asking.append(waiter)
+        with anyio.move_on_at(deadline) as scope:
+            failed: ConnectFailed | None = await waiter
+            if failed is not None:
+                raise ConnectFailed(failed.detail, node=failed.node) from failed
+        if scope.cancelled_caught:
+            raise self._too_late()
+
+    async def _ask(self, deadline: float) -> MuxConnection | None:
+        driver = self._get_driver()
+        waiting: list[Waiter] = []
+        self._asking = waiting
+        failed: ConnectFailed | None = None
+        try:
+            connection = await self._dial_single(deadline)
+            until = driver.time() + self._options.dial_timeout
+            try:
+                agreed = await connection.ask(self._question(), min(deadline, until))
+            except MicroError:
+                agreed = False
+                if driver.time() >= deadline:
+                    raise self._too_late() from None
+            if agreed:
+                return self._multiplexed(connection.link)
+            self._refused_asking(driver.time())
+            if connection.is_reusable:
+                if self._pool is None:
+                    self._pool = Pool(driver, self._options.pool_size, self._options.pool_ttl)
+                self._pool.give_back(connection)
+            else:
+                connection.link.close()
+            return None
+        except ConnectFailed as error:
+            failed = error
+            raise
+        finally:
+            self._asking = None
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(failed)
+
+    def _question(self) -> bytes:
+        return b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: %b\r\nContent-Length: 0\r\n\r\n" % (
+            self._address.encode(),
+            MUX,
+        )
+
+    def _multiplexed(self, link: Link) -> MuxConnection:
+        options = self._options
+        mux = MuxConnection(
+            self._get_driver(),
+            link,
+            self._address,
+            self._start,
+            self._mux_ended,
+            headers=options.reply_headers,
+            body=options.reply_body,
+        )
+        link.owner = mux
+        self._mux = mux
+        if self._closed:
+            self._mux = None
+        if link.lost:
+            mux.lost()
+        return mux
+
+    def _mux_ended(self) -> None:
+        self._mux = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"multiplexed, {self._mux.in_flight} calls" if self._mux else "open"
+        return f"<HttpChannel {self._address} {state}>"
+

@@ -1,0 +1,118 @@
+"""The seam between the protocol and the event loop: links carry bytes, a driver makes links, timers and waiters.
+
+Everything that decides is plain code on top of this seam; `_asyncio` and `_portable` are all that differs between loops.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+__all__ = ["HIGH_WATER", "Accepting", "Driver", "Link", "MakeOwner", "Owner", "Timer", "Waiter"]
+
+HIGH_WATER = 64 * 1024
+"""Bytes that may wait to be sent before a link stops being writable."""
+
+
+class Owner(Protocol):
+    """What a link hands its bytes to."""
+
+    def received(self, data: bytes) -> None:
+        """Take what the peer sent."""
+
+    def lost(self) -> None:
+        """Take note that nothing more comes, nor goes. Called once."""
+
+    def writable(self, writable: bool) -> None:
+        """Take note that the peer fell behind, or caught up."""
+
+
+class Link(ABC):
+    """One connection, as bytes."""
+
+    owner: Owner
+    local: str
+    remote: str
+    is_writable: bool = True
+    lost: bool = False
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Queue ``data``; what is queued in one turn of the loop leaves in one write. Without a peer it is dropped."""
+
+    @abstractmethod
+    async def drain(self) -> None:
+        """Wait until the link is writable or lost, and give the loop a turn."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Read no more for now."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Read on."""
+
+    @abstractmethod
+    def finish(self, seconds: float) -> None:
+        """Send what is queued and say that it was the last; ignore what still comes, and close when the peer does."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection at once; what is queued may be lost. ``owner.lost`` is called before this returns."""
+
+
+class Waiter(Protocol):
+    """One value that somebody awaits: an `asyncio.Future`, or its like."""
+
+    def set_result(self, value: Any, /) -> None: ...
+
+    def done(self) -> bool: ...
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+
+
+class Timer(Protocol):
+    """Something that is to happen."""
+
+    def cancel(self) -> object: ...
+
+
+MakeOwner = Callable[[Link], Owner]
+
+
+class Accepting(ABC):
+    """A listening socket."""
+
+    address: str
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Close the listening socket. Twice is fine."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the listening socket and every link it made, and wait until they are gone."""
+
+
+class Driver(ABC):
+    """One event loop's way of doing I/O. Opened and closed by the transport."""
+
+    waiter: Callable[[], Waiter]
+    time: Callable[[], float]
+
+    @abstractmethod
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback`` at ``when`` on the clock of `time`."""
+
+    @abstractmethod
+    async def connect(self, host: str, port: int, make_owner: MakeOwner) -> Link:
+        """Return a link to an address. Raises `OSError`."""
+
+    @abstractmethod
+    async def listen(self, host: str, port: int, make_owner: MakeOwner) -> Accepting:
+        """Bind an address, ``""`` for all interfaces. Raises `OSError`."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close every link and end every task. Twice is fine."""

@@ -1,0 +1,86 @@
+"""A bound address, and the watch over its connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from micro_core import ConfigError, Limits, Listener, Request
+
+from ._addresses import listening
+from ._link import Accepting, Driver, Link, Timer
+from ._server import ServerConnection
+
+__all__ = ["HttpListener"]
+
+
+class HttpListener(Listener):
+    """Connections of callers, made by a driver."""
+
+    def __init__(
+        self, driver: Driver, address: str, receive: Callable[[Request], None], limits: Limits, *, multiplex: bool
+    ) -> None:
+        self._driver = driver
+        self._wanted = address
+        self._receive = receive
+        self._limits = limits
+        self._multiplex = multiplex
+        self._accepting: Accepting | None = None
+        self._connections: set[ServerConnection] = set()
+        self._timer: Timer | None = None
+        self._tick = min(1.0, limits.header_seconds / 4, limits.idle_seconds / 4)
+
+    async def bind(self) -> None:
+        """Listen on the first port that is free. Raises `ConfigError`."""
+        host, ports = listening(self._wanted)
+        last: OSError | None = None
+        for port in ports:
+            try:
+                self._accepting = await self._driver.listen(host, port, self._connected)
+                return
+            except OSError as error:
+                last = error
+        reason = (last.strerror or str(last)) if last is not None else "no port"
+        raise ConfigError(f"cannot listen on {self._wanted}: {reason}") from last
+
+    @property
+    def address(self) -> str:
+        return self._accepting.address if self._accepting is not None else self._wanted
+
+    async def stop_accepting(self) -> None:
+        if self._accepting is not None:
+            await self._accepting.stop()
+
+    async def aclose(self) -> None:
+        """Close the listening socket and every connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._accepting is not None:
+            await self._accepting.aclose()
+
+    def _connected(self, link: Link) -> ServerConnection:
+        connection = ServerConnection(
+            self._driver,
+            link,
+            self._receive,
+            self._limits,
+            local=self.address,
+            multiplex=self._multiplex,
+            ended=self._connections.discard,
+        )
+        self._connections.add(connection)
+        if self._timer is None:
+            self._watch()
+        return connection
+
+    def _watch(self) -> None:
+        """Look at every connection, as long as there are any: cheaper than a timer for each message."""
+        self._timer = None
+        now = self._driver.time()
+        for connection in list(self._connections):
+            connection.check(now)
+        if self._connections:
+            self._timer = self._driver.call_at(now + self._tick, self._watch)
+
+    def __repr__(self) -> str:
+        return f"<HttpListener {self.address}, {len(self._connections)} connections>"

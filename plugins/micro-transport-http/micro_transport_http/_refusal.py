@@ -1,0 +1,26 @@
+"""What is wrong with a message: the one thing that the parser raises."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+__all__ = ["Refusal"]
+
+
+class Refusal(Exception):
+    """A message that is not taken; the connection ends with it (docs/protocol.md §3)."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+    def encode(self) -> bytes:
+        """Return the answer that says so."""
+        body = f"{self.sentence}\n".encode("utf-8", "replace")
+        return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
+            self.status,
+            HTTPStatus(self.status).phrase.encode(),
+            len(body),
+            body,
+        )

@@ -1,0 +1,387 @@
+"""One connection as the listener sees it: which request is handed on when, and what is answered to whom.
+
+Three ways of life (docs/protocol.md §2): one call at a time in order, many calls at once, or one stream.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from micro_core import ConnectionLost, Head, Headers, Limits, Message, Request
+
+from ._link import Driver, Link
+from ._parser import MUX, RequestParser
+from ._refusal import Refusal
+from ._stream import MessageStream
+from ._writer import ANSWER, safe_message
+
+__all__ = ["HttpRequest", "ServerConnection"]
+
+_logger = logging.getLogger("micro.transport.http")
+
+_LINGER_SECONDS = 2.0
+"""How long a refused peer has to read why."""
+
+_SLICE = 64 * 1024
+"""What is parsed before it is asked again whether to go on reading."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % MUX
+_CLOSING_ANSWER = ANSWER + b"Connection: close\r\n"
+_NOT_ASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class HttpRequest(Request):
+    """A request of a connection."""
+
+    __slots__ = ("connection", "is_bodiless", "is_last", "key")
+
+    connection: ServerConnection | None
+    """Where the answer goes; none when it was given, or nobody is there to take it."""
+    key: bytes
+
+    def respond(self, head: Head, headers: Headers, body: bytes) -> None:
+        connection = self.connection
+        if connection is not None:
+            self.connection = None
+            connection.answer(self, head, headers, body)
+
+
+class ServerConnection:
+    """Messages in, requests out, answers back."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        link: Link,
+        receive: Callable[[Request], None],
+        limits: Limits,
+        *,
+        local: str,
+        multiplex: bool,
+        ended: Callable[[ServerConnection], None],
+    ) -> None:
+        self._driver = driver
+        self._link = link
+        self._receive = receive
+        self._limits = limits
+        self._local = local
+        self._remote = link.remote
+        self._multiplex = multiplex
+        self._ended = ended
+        self._parser = RequestParser(self._message, self._continue, headers=limits.headers, body=limits.body)
+        self._multiplexed = False
+        self._calls: dict[bytes, HttpRequest] = {}
+        self._waiting: deque[HttpRequest] = deque()
+        self._stream: MessageStream | None = None
+        self._stream_request: HttpRequest | None = None
+        self._stream_id = b""
+        self._finished_stream = b""
+        self._is_handing = False
+        self._refusal: Refusal | None = None
+        self._held = b""
+        self._is_reading = True
+        self._is_feeding = False
+        self._head_since: float | None = driver.time()
+        self._idle_since: float | None = None
+
+    # ------------------------------------------------------------------------------------------ from the link
+
+    def received(self, data: bytes) -> None:
+        """Take bytes of the peer."""
+        self._idle_since = None
+        if self._held or len(data) > _SLICE or not self._is_reading:
+            self._held += data
+            self._feed_held()
+            return
+        self._feed(data)
+        if self._waiting or self._stream is not None:
+            self._adjust_reading()
+
+    def writable(self, writable: bool) -> None:
+        """Read no further requests while answers are not taken."""
+        self._adjust_reading()
+
+    def lost(self) -> None:
+        """Give up everything: nobody is there any more."""
+        self._held = b""
+        self._abandon_calls()
+        stream, request = self._stream, self._stream_request
+        if stream is not None and request is not None:
+            stream.fail(ConnectionLost(f"the caller {self._remote} is gone", node=self._remote))
+            if not stream.has_unread:
+                self._abandon(request)
+        self._ended(self)
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def _feed(self, data: bytes) -> None:
+        parser = self._parser
+        self._is_feeding = True
+        try:
+            parser.feed(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        finally:
+            self._is_feeding = False
+        if not parser.in_head:
+            self._head_since = None
+        elif self._head_since is None:
+            self._head_since = self._driver.time()
+
+    def _feed_held(self) -> None:
+        """Parse what was held back, slice by slice, as far as requests are taken."""
+        view, at = self._held, 0
+        while at < len(view) and not self._is_blocked:
+            self._feed(view[at : at + _SLICE])
+            at += _SLICE
+        self._held = self._held[at:]
+        self._adjust_reading()
+
+    @property
+    def _is_blocked(self) -> bool:
+        stream = self._stream
+        return bool(self._waiting) or not self._link.is_writable or (stream is not None and stream.is_full)
+
+    def _adjust_reading(self) -> None:
+        blocked = self._is_blocked
+        if blocked and self._is_reading:
+            self._is_reading = False
+            self._link.pause()
+        elif not blocked and not self._is_reading and not self._is_feeding:
+            if self._held:
+                self._is_reading = True
+                self._feed_held()
+            else:
+                self._is_reading = True
+                self._link.resume()
+
+    def _continue(self) -> None:
+        if not self._calls and self._stream is None:
+            self._link.write(_CONTINUE)
+
+    # ------------------------------------------------------------------------------------------ requests
+
+    def _message(self, headers: Headers, body: bytes) -> None:
+        self._head_since = None
+        if self._multiplexed:
+            self._multiplexed_message(headers, body)
+            return
+        if self._parser.asks_multiplexing:
+            self._answer_asking()
+            return
+        id = headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream") or b""
+        if self._stream is not None:
+            if (id or headers.get(b"Micro-Id")) != self._stream_id:
+                raise Refusal(400, "a connection carries one stream, and nothing else meanwhile")
+            self._stream.push(Message(headers, body))
+            return
+        if id and id == self._finished_stream:
+            return
+        request = self._request(headers, body, headers.get(b"Micro-Id", b""))
+        request.is_last = self._parser.ended
+        request.is_bodiless = self._parser.without_body
+        if id:
+            self._open_stream(request, id)
+        self._waiting.append(request)
+        self._hand_on()
+
+    def _multiplexed_message(self, headers: Headers, body: bytes) -> None:
+        id = headers.get(b"Micro-Id")
+        if id is None:
+            cancelled = headers.get(b"Micro-Cancel")
+            if cancelled is None:
+                raise Refusal(400, "no Micro-Id on a multiplexed connection")
+            self._cancel(cancelled)
+            return
+        calls = self._calls
+        if id in calls:
+            raise Refusal(400, "this Micro-Id is in use")
+        if not (id.isdigit() and len(id) < 20):
+            raise Refusal(400, "a Micro-Id is a decimal number")
+        if headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream"):
+            raise Refusal(400, "a stream has a connection of its own")
+        request = self._request(headers, body, id)
+        calls[id] = request
+        if len(calls) <= self._limits.calls:
+            self._hand(request)
+        else:
+            self._waiting.append(request)
+
+    def _request(self, headers: Headers, body: bytes, key: bytes) -> HttpRequest:
+        request = HttpRequest(headers, body, local=self._local, remote=self._remote)
+        request.connection = self
+        request.key = key
+        request.is_last = request.is_bodiless = False
+        return request
+
+    def _answer_asking(self) -> None:
+        if not self._multiplex or self._calls or self._waiting:
+            self._link.write(_NOT_ASKED)
+            return
+        self._link.write(_SWITCHING)
+        self._multiplexed = self._parser.multiplexed = True
+
+    def _hand_on(self) -> None:
+        """Hand on what waits, as far as allowed. An answer given at once comes back here: the outer loop goes on."""
+        if self._is_handing:
+            return
+        self._is_handing = True
+        try:
+            while self._waiting and self._has_room:
+                request = self._waiting.popleft()
+                if not self._multiplexed:
+                    self._calls[b""] = request
+                self._hand(request)
+        finally:
+            self._is_handing = False
+
+    @property
+    def _has_room(self) -> bool:
+        if self._multiplexed:
+            return len(self._calls) - len(self._waiting) < self._limits.calls
+        return not self._calls
+
+    def _hand(self, request: HttpRequest) -> None:
+        try:
+            self._receive(request)
+        except Exception:
+            _logger.exception("the receiver of requests failed")
+            self._link.close()
+
+    def _cancel(self, id: bytes) -> None:
+        request = self._calls.pop(id, None)
+        if request is None:
+            return
+        if request in self._waiting:
+            self._waiting.remove(request)
+            request.connection = None
+        else:
+            self._abandon(request)
+            self._hand_on()
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    def answer(self, request: HttpRequest, head: Head, headers: Headers, body: bytes) -> None:
+        """Write the answer to a request, and go on with the next."""
+        if self._multiplexed:
+            self._link.write(safe_message(ANSWER, head, request.key, headers, body))
+            self._calls.pop(request.key, None)
+            if self._waiting:
+                self._hand_on()
+                self._adjust_reading()
+            return
+        data = safe_message(_CLOSING_ANSWER if request.is_last else ANSWER, head, request.key, headers, body)
+        if request.is_bodiless and body:
+            data = data[: -len(body)]
+        self._link.write(data)
+        if request.stream is not None:
+            self._end_stream()
+        self._answered(request)
+
+    def _answered(self, request: HttpRequest) -> None:
+        """One call at a time: the next one, or the end."""
+        self._calls.pop(b"", None)
+        if request.is_last:
+            self._link.finish(_LINGER_SECONDS)
+        elif self._waiting:
+            self._hand_on()
+            self._adjust_reading()
+        elif self._refusal is not None:
+            self._send_refusal(self._refusal)
+        else:
+            self._adjust_reading()
+
+    # ------------------------------------------------------------------------------------------ streams
+
+    def _open_stream(self, request: HttpRequest, id: bytes) -> None:
+        stream = MessageStream(self._driver, self._link, ANSWER, request.key)
+        stream.on_taken = self._stream_message_taken
+        stream.on_closed = self._stream_closed
+        request.stream = stream
+        self._stream = stream
+        self._stream_request = request
+        self._stream_id = id
+
+    def _stream_message_taken(self) -> None:
+        stream, request = self._stream, self._stream_request
+        if self._link.lost:
+            if stream is not None and request is not None and not stream.has_unread:
+                # In the next turn, so that the receiver sees its last message first.
+                self._driver.call_at(self._driver.time(), lambda: self._abandon(request))
+        elif not self._is_reading:
+            self._adjust_reading()
+
+    def _stream_closed(self) -> None:
+        request = self._stream_request
+        self._end_stream()
+        if request is not None and request.connection is not None:
+            request.connection = None
+            self._answered(request)
+
+    def _end_stream(self) -> None:
+        """What still comes with this stream's id is for nobody; other requests are new."""
+        if self._stream is not None:
+            self._finished_stream = self._stream_id
+            self._stream.closed = True
+            self._stream = self._stream_request = None
+
+    # ------------------------------------------------------------------------------------------ endings
+
+    def _abandon(self, request: HttpRequest) -> None:
+        """Tell the server that nobody waits for this answer."""
+        if request.connection is None:
+            return
+        request.connection = None
+        if request.abandon is not None:
+            try:
+                request.abandon()
+            except Exception:
+                _logger.exception("abandoning a request failed")
+
+    def _abandon_calls(self) -> None:
+        for request in self._waiting:
+            request.connection = None
+        self._waiting.clear()
+        calls = [request for request in self._calls.values() if request.stream is None]
+        self._calls.clear()
+        for request in calls:
+            self._abandon(request)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Say what is wrong, after the answers that are due before, and end the connection."""
+        self._parser.ended = True
+        self._held = b""
+        if self._calls and not self._multiplexed and self._stream is None:
+            self._refusal = refusal
+        else:
+            self._send_refusal(refusal)
+
+    def _send_refusal(self, refusal: Refusal) -> None:
+        _logger.info("refused %s: %d %s", self._remote, refusal.status, refusal.sentence)
+        self._link.write(refusal.encode())
+        self._abandon_calls()
+        stream, request = self._stream, self._stream_request
+        if stream is not None and request is not None:
+            self._end_stream()
+            stream.fail(ConnectionLost(f"the caller {self._remote} sent nonsense: {refusal.sentence}", node=self._remote))
+            self._abandon(request)
+        self._link.finish(_LINGER_SECONDS)
+
+    def check(self, now: float) -> None:
+        """Look, now and then, whether the peer takes too long."""
+        if self._head_since is not None and now - self._head_since > self._limits.header_seconds:
+            self._head_since = None
+            self._refuse(Refusal(408, f"no complete headers within {self._limits.header_seconds:g} seconds"))
+        elif self._calls or self._stream is not None:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since > self._limits.idle_seconds:
+            self._link.close()
+
+    def __repr__(self) -> str:
+        kind = "multiplexed" if self._multiplexed else "stream" if self._stream is not None else "single"
+        return f"<ServerConnection from {self._remote}, {kind}, {len(self._calls)} calls>"

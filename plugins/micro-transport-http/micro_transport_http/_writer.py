@@ -1,0 +1,92 @@
+"""Messages to bytes: the constant part once, and nothing that could be read as another message."""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import lru_cache
+
+from micro_core import EncodeError, Head, Headers
+
+__all__ = ["ANSWER", "cancellation", "message", "request_line", "safe_message"]
+
+ANSWER = b"HTTP/1.1 200 OK\r\n"
+"""Every answer to a call has status 200 (docs/wire.md §2.1)."""
+
+_logger = logging.getLogger("micro.transport.http")
+
+_OURS = frozenset(
+    [
+        b"Connection",
+        b"Content-Length",
+        b"Expect",
+        b"Host",
+        b"Keep-Alive",
+        b"Micro-Id",
+        b"Proxy-Connection",
+        b"Te",
+        b"Trailer",
+        b"Transfer-Encoding",
+        b"Upgrade",
+    ]
+)
+"""Names that belong to the connection: written by the transport, and left out where a message carries them."""
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def request_line(address: str) -> bytes:
+    """Return the lines that every request to ``address`` starts with."""
+    return b"POST / HTTP/1.1\r\nHost: %b\r\n" % address.encode("ascii")
+
+
+def message(start: bytes, head: Head, id: bytes, headers: Headers, body: bytes) -> bytes:
+    """Return a message: ``start``, its ``Micro-Id`` (none where empty), ``head`` overlaid with ``headers``, ``body``.
+
+    Raises `EncodeError` for names that are no tokens and values with control characters.
+    """
+    lines: bytes | None = head.encoded
+    if lines is None:
+        lines = head.encoded = _lines(head.headers)
+    if headers:
+        if head.headers.keys().isdisjoint(headers):
+            lines += _lines(headers)
+        else:
+            lines = _lines({**head.headers, **headers})
+    if id:
+        return b"%bMicro-Id: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (start, id, lines, len(body), body)
+    return b"%b%bContent-Length: %d\r\n\r\n%b" % (start, lines, len(body), body)
+
+
+def safe_message(start: bytes, head: Head, id: bytes, headers: Headers, body: bytes) -> bytes:
+    """Return a message as `message` does; what cannot be written becomes blank, as Go does it (docs/wire.md §2.1)."""
+    try:
+        return message(start, head, id, headers, body)
+    except EncodeError as error:
+        _logger.warning("an answer was mended: %s", error)
+    merged = {**head.headers, **headers}
+    fit = {name: _UNSAFE.sub(b" ", value) for name, value in merged.items() if _TOKEN.fullmatch(name)}
+    return message(start, Head(fit), _UNSAFE.sub(b" ", id), {}, body)
+
+
+def cancellation(start: bytes, id: bytes) -> bytes:
+    """Return the message that takes back the call ``id`` on a multiplexed connection (docs/protocol.md §2)."""
+    return b"%bMicro-Cancel: %b\r\nContent-Length: 0\r\n\r\n" % (start, id)
+
+
+def _lines(headers: Headers) -> bytes:
+    lines = [_start(name) + value + b"\r\n" for name, value in headers.items() if name not in _OURS]
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or _CONTROL.search(block):
+        wrong = next(name for name, value in headers.items() if _UNSAFE.search(value))
+        raise EncodeError(f"header {wrong.decode('ascii', 'replace')} has a control character in its value")
+    return block
+
+
+@lru_cache(maxsize=1024)
+def _start(name: bytes) -> bytes:
+    if not _TOKEN.fullmatch(name):
+        raise EncodeError(f"{name!r} is no header name")
+    return name + b": "

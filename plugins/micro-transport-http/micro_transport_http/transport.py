@@ -1,0 +1,141 @@
+"""The transport: channels and listeners over HTTP/1.1, on whatever event loop it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import ClassVar, Literal, Self
+
+import anyio
+import sniffio
+from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Request, Transport
+
+from ._addresses import dialled
+from ._asyncio import AsyncioDriver
+from ._channel import ClientOptions, HttpChannel
+from ._link import Driver
+from ._listener import HttpListener
+from ._portable import PortableDriver
+
+__all__ = ["HttpTransport"]
+
+_ASK_AGAIN_SECONDS = 60.0
+_REMEMBERED = 10_000
+
+
+class HttpTransport(Transport):
+    """Calls over pooled or multiplexed connections, streams over connections of their own (docs/protocol.md §2)."""
+
+    name: ClassVar[str] = "http"
+
+    def __init__(
+        self,
+        *,
+        multiplex: Literal["auto", "off"] = "auto",
+        pool_size: int = 100,
+        pool_ttl: float = 60.0,
+        dial_timeout: float = 5.0,
+        reply_headers: int = 1024 * 1024,
+        reply_body: int = 64 * 1024 * 1024,
+        native: bool = True,
+    ) -> None:
+        """Say how to call and listen; the README of this distribution explains each option."""
+        if multiplex not in ("auto", "off"):
+            raise ConfigError(f"multiplex={multiplex!r} is not valid; it is auto or off")
+        for option, value in (("pool_ttl", pool_ttl), ("dial_timeout", dial_timeout), ("reply_body", reply_body)):
+            if not value > 0:
+                raise ConfigError(f"{option}={value!r} is not valid; it must be more than 0")
+        self._multiplex = multiplex == "auto"
+        self._native = native
+        self._options = ClientOptions(
+            pool_size=pool_size,
+            pool_ttl=pool_ttl,
+            dial_timeout=dial_timeout,
+            reply_headers=reply_headers,
+            reply_body=reply_body,
+        )
+        self._driver: Driver | None = None
+        self._stack = AsyncExitStack()
+        self._channels: set[HttpChannel] = set()
+        self._refused: dict[str, float] = {}
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        """Take hold of the running event loop."""
+        if self._closed or self._driver is not None:
+            raise Closed("an http transport is opened once")
+        if self._native and sniffio.current_async_library() == "asyncio":
+            self._driver = AsyncioDriver()
+        else:
+            self._driver = await self._stack.enter_async_context(PortableDriver())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self.aclose()
+        finally:
+            await self._stack.aclose()
+
+    async def aclose(self) -> None:
+        """Close all channels and listeners."""
+        self._closed = True
+        for channel in list(self._channels):
+            await channel.aclose()
+        if self._driver is not None:
+            await self._driver.aclose()
+
+    def connect(self, node: Node) -> Channel:
+        host, port = dialled(node.address)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        # A node with metadata that does not name our protocol is a Go peer, and never asked (docs/protocol.md §1).
+        asks = self._multiplex and ("micro" in node.metadata or not node.metadata)
+
+        def may_ask(now: float) -> bool:
+            return asks and now >= self._refused.get(address, now)
+
+        def refused_asking(now: float) -> None:
+            if len(self._refused) >= _REMEMBERED:
+                self._refused.clear()
+            self._refused[address] = now + _ASK_AGAIN_SECONDS
+
+        channel = HttpChannel(
+            self._opened,
+            address,
+            host,
+            port,
+            self._options,
+            may_ask=may_ask,
+            refused_asking=refused_asking,
+            closed=self._channels.discard,
+        )
+        self._channels.add(channel)
+        return channel
+
+    def listen(
+        self, address: str, receive: Callable[[Request], None], limits: Limits
+    ) -> AbstractAsyncContextManager[Listener]:
+        return self._listening(address, receive, limits)
+
+    @asynccontextmanager
+    async def _listening(
+        self, address: str, receive: Callable[[Request], None], limits: Limits
+    ) -> AsyncIterator[Listener]:
+        listener = HttpListener(self._opened(), address, receive, limits, multiplex=self._multiplex)
+        await listener.bind()
+        try:
+            yield listener
+        finally:
+            with anyio.CancelScope(shield=True):
+                await listener.aclose()
+
+    def _opened(self) -> Driver:
+        if self._driver is None or self._closed:
+            raise Closed("this http transport is not open; use it as an async context manager")
+        return self._driver
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._driver is not None else "not opened"
+        return f"<HttpTransport {state}, {len(self._channels)} channels>"
