@@ -1,0 +1,114 @@
+"""The nodes that were heard of, in whatever dialect, and what changes as sightings come in; no I/O, no clock."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from micro_core import Change, ChangeKind, Record
+
+from .sighting import Sighting
+
+__all__ = ["Catalogue"]
+
+_log = logging.getLogger("micro.registry.mdns")
+
+_MAX_NODES = 10_000
+
+
+@dataclass(slots=True)
+class _Known:
+    record: Record
+    until: dict[str, float] = field(default_factory=dict)
+    """For each dialect, when silence ends belief."""
+    said: dict[str, Record] = field(default_factory=dict)
+    """For each dialect, what it said last."""
+    heard: float = -math.inf
+
+
+class Catalogue:
+    """Nodes by service and id. Times are seconds of any one monotonic clock."""
+
+    def __init__(self, limit: int = _MAX_NODES) -> None:
+        self._limit = limit
+        self._count = 0
+        self._services: dict[str, dict[str, _Known]] = {}
+
+    def add(self, sighting: Sighting, now: float) -> Sequence[Change]:
+        """Take in a sighting and return what changes by it."""
+        if not sighting.ttl:
+            return self.remove(*sighting.key)
+        service, id_ = sighting.key
+        known = self._services.get(service, {}).get(id_)
+        changes: Sequence[Change] = ()
+        if known is None:
+            if self._count >= self._limit:
+                _log.warning("more than %d nodes on this network: %r is left out", self._limit, sighting.key)
+                return ()
+            known = self._services.setdefault(service, {})[id_] = _Known(sighting.record)
+            self._count += 1
+            changes = (_change(ChangeKind.CREATE, sighting.record),)
+        elif known.said.get(sighting.dialect) != sighting.record != known.record:
+            changes = _difference(known.record, sighting.record)
+            known.record = sighting.record
+        known.said[sighting.dialect] = sighting.record
+        known.until[sighting.dialect] = now + sighting.ttl
+        known.heard = now
+        return changes
+
+    def remove(self, service: str, id_: str) -> Sequence[Change]:
+        """Forget a node in every dialect."""
+        nodes = self._services.get(service, {})
+        known = nodes.pop(id_, None)
+        if not nodes:
+            self._services.pop(service, None)
+        if known is None:
+            return ()
+        self._count -= 1
+        return (_change(ChangeKind.DELETE, known.record),)
+
+    def expire(self, now: float) -> Sequence[Change]:
+        """Forget the nodes that no dialect has heard of for their lifetime."""
+        silent = [
+            (service, id_)
+            for service, nodes in self._services.items()
+            for id_, known in nodes.items()
+            if max(known.until.values()) <= now
+        ]
+        return [change for key in silent for change in self.remove(*key)]
+
+    def records(self, service: str) -> list[Record]:
+        """Return what is known of a service, one record for each version, endpoints of the first node."""
+        versions: dict[str, Record] = {}
+        for known in self._services.get(service, {}).values():
+            record = known.record
+            first = versions.get(record.version)
+            versions[record.version] = replace(first, nodes=first.nodes + record.nodes) if first else record
+        return [versions[version] for version in sorted(versions)]
+
+    def heard_since(self, service: str, then: float) -> bool:
+        """Return whether any node of a service was heard of at ``then`` or later."""
+        nodes = self._services.get(service, {}).values()
+        return any(known.heard >= then or math.inf in known.until.values() for known in nodes)
+
+    def services_since(self, then: float) -> set[str]:
+        """Return the services of which a node was heard of at ``then`` or later."""
+        return {service for service in self._services if self.heard_since(service, then)}
+
+    def changes_to_now(self, service: str | None) -> Iterator[Change]:
+        """Return the events that lead from nothing to what is known of one service, or of all."""
+        for name in [service] if service is not None else list(self._services):
+            for known in self._services.get(name, {}).values():
+                yield _change(ChangeKind.CREATE, known.record)
+
+
+def _difference(old: Record, new: Record) -> Sequence[Change]:
+    if old.version == new.version:
+        return (_change(ChangeKind.UPDATE, new),)
+    return (_change(ChangeKind.DELETE, old), _change(ChangeKind.CREATE, new))
+
+
+def _change(kind: ChangeKind, record: Record) -> Change:
+    return Change(kind=kind, record=record)

@@ -1,0 +1,69 @@
+"""The IPv4 addresses of this machine: where to speak, and who is local."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+
+__all__ = ["Locality", "addresses"]
+
+_SIOCGIFADDR = 0x8915
+_KNOWN_FOR = 5.0
+_MAX_KNOWN = 1_024
+
+
+def addresses() -> list[str]:
+    """Return one IPv4 address of each interface that has one, loopback included."""
+    if sys.platform == "linux":
+        return _addresses_on_linux()
+    import ifaddr  # elsewhere only: importing it costs more than a look-up
+
+    adapters = [[ip.ip for ip in adapter.ips if ip.is_IPv4] for adapter in ifaddr.get_adapters()]
+    return [str(ips[0]) for ips in adapters if ips]
+
+
+def _addresses_on_linux() -> list[str]:
+    import fcntl
+
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            try:
+                answer = fcntl.ioctl(asking, _SIOCGIFADDR, request)
+            except OSError:
+                continue  # no IPv4 address
+            found.append(socket.inet_ntoa(answer[20:24]))
+    return found
+
+
+class Locality:
+    """Tells whether an address is this machine's, by trying to bind it; remembers for some seconds."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, bool]] = {}
+
+    def is_local(self, address: str) -> bool:
+        """Return whether ``address`` belongs to this machine."""
+        if address.startswith("127."):
+            return True
+        now = time.monotonic()
+        since, local = self._known.get(address, (-_KNOWN_FOR, False))
+        if now - since < _KNOWN_FOR:
+            return local
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        local = _can_bind(address)
+        self._known[address] = now, local
+        return local
+
+
+def _can_bind(address: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,258 @@
+"""The registry's part that lives in its thread: hears, asks, remembers and tells watchers. All methods run in its loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import socket
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from micro_core import Change, DecodeError, Record
+
+from . import dns, dnssd, gomicro
+from .catalogue import Catalogue
+from .publication import Publication
+from .publisher import Publisher
+from .sighting import LIFETIME, Sighting
+from .sockets import Address, Outbox, Sockets
+
+__all__ = ["Deliver", "Peer", "host_name"]
+
+_log = logging.getLogger("micro.registry.mdns")
+
+Deliver = Callable[[Change], None]
+
+_OWN = "own"
+_SETTLE = 0.005  # after the first answer: nodes answer within 0.2 ms of each other, a busy machine somewhat later
+_ASK_AGAIN_AFTER = 0.1
+_REFRESH = LIFETIME / 3
+_SWEEP = 5.0
+_MAX_LISTED = 1_000
+
+
+def host_name() -> str:
+    """Return this machine's name as Go Micro writes it: as it is, with a dot (docs/wire.md §1.1)."""
+    name = socket.gethostname().strip(".") + "."
+    return name if dns.is_name(name) else "localhost."
+
+
+class Peer:
+    """One party on the multicast group."""
+
+    def __init__(self, interfaces: Sequence[str], dialects: Collection[str], timeout: float) -> None:
+        self._dialects = dialects
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._catalogue = Catalogue()
+        self._gomicro, self._dnssd = gomicro.Reader(), dnssd.Reader()
+        self._watchers: dict[Deliver, str | None] = {}
+        self._waiting: dict[asyncio.Event, str] = {}
+        self._listed: dict[str, float] = {}
+        """Names of services, and when the listing last had them."""
+        self._ends: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._outbox = Outbox()
+        self._sockets = Sockets(interfaces, self._heard, self._answered)
+        self._publisher = Publisher(self._sockets, self._outbox, host_name())
+        self._timers = [
+            self._loop.call_later(_SWEEP, self._sweep),
+            self._loop.call_later(_REFRESH, self._refresh),
+        ]
+        if self._sockets.why_deaf:
+            _log.warning("multicast DNS can look up but not publish or watch: %s", self._sockets.why_deaf)
+
+    def __repr__(self) -> str:
+        return f"<Peer {self._sockets!r}>"
+
+    # --------------------------------------------------------------------------------------------- publishing
+
+    async def publish(self, publications: Sequence[Publication], ttl: float) -> None:
+        """Publish nodes, or what changed of them, until ``ttl`` seconds have passed. Raises `RegistryError`."""
+        for publication in publications:
+            await self._publisher.put(publication)
+            self._end_after(ttl, publication.key)
+            own = Sighting(dialect=_OWN, record=publication.record, ttl=math.inf)
+            self._tell(self._catalogue.add(own, self._loop.time()))
+
+    async def withdraw(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Take nodes back."""
+        await self._publisher.remove(keys)
+        for key in keys:
+            self._end_after(0, key)
+            self._tell(self._catalogue.remove(*key))
+
+    def _end_after(self, ttl: float, key: tuple[str, str]) -> None:
+        """Withdraw a node after ``ttl`` seconds in place of whatever end it had; 0: at no time."""
+        if (before := self._ends.pop(key, None)) is not None:
+            before.cancel()
+        if ttl > 0:
+            self._ends[key] = self._loop.call_later(ttl, self._end, key)
+
+    def _end(self, key: tuple[str, str]) -> None:
+        _log.warning("node %s of service %s was not renewed in time and is withdrawn", key[1], key[0])
+        ending = self._loop.create_task(self.withdraw([key]))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    # ------------------------------------------------------------------------------------------------- asking
+
+    async def lookup(self, service: str) -> list[Record]:
+        """Return what is known of a service: at once where it is watched, else when a first node has answered."""
+        self._sockets.drain()
+        watched = any(name in (None, service) for name in self._watchers.values())
+        if watched and (known := self._catalogue.records(service)):
+            return known
+        asked = self._loop.time()
+        if not await self._first_answer(service):
+            return self._catalogue.records(service) if self._catalogue.heard_since(service, asked) else []
+        await asyncio.sleep(_SETTLE)
+        return self._catalogue.records(service)
+
+    async def services(self) -> list[str]:
+        """Return the names of all services that answer, or are this registry's own."""
+        asked = self._loop.time()
+        self._ask_for_all()
+        await asyncio.sleep(self._timeout)
+        listed = {name for name, heard in self._listed.items() if heard >= asked}
+        return sorted(listed | self._catalogue.services_since(asked))
+
+    async def watch(self, service: str | None, deliver: Deliver) -> None:
+        """Tell ``deliver`` what is known of a service (of all: None) and, from now on, what changes."""
+        self._watchers[deliver] = service
+        for change in self._catalogue.changes_to_now(service):
+            deliver(change)
+        self._ask_for_watched(service)
+
+    def unwatch(self, deliver: Deliver) -> None:
+        """Tell ``deliver`` no more."""
+        self._watchers.pop(deliver, None)
+
+    async def close(self) -> None:
+        """Say goodbye and close everything."""
+        for timer in (*self._timers, *self._ends.values()):
+            timer.cancel()
+        try:
+            await self._publisher.close()
+        finally:
+            self._outbox.close()
+            self._sockets.close()
+
+    async def _first_answer(self, service: str) -> bool:
+        answered = asyncio.Event()
+        self._waiting[answered] = service
+        try:
+            self._ask(service)
+            await _wait(answered, min(_ASK_AGAIN_AFTER, self._timeout))
+            if not answered.is_set() and self._timeout > _ASK_AGAIN_AFTER:
+                self._ask(service)
+                await _wait(answered, self._timeout - _ASK_AGAIN_AFTER)
+            return answered.is_set()
+        finally:
+            del self._waiting[answered]
+
+    def _ask(self, service: str) -> None:
+        if gomicro.DIALECT in self._dialects and dns.is_name(f"{service}.micro."):
+            self._send(gomicro.query(service, _id()))
+        self._ask_dnssd()
+
+    def _ask_for_all(self) -> None:
+        if gomicro.DIALECT in self._dialects:
+            self._send(gomicro.listing_query(_id()))
+        self._ask_dnssd()
+
+    def _ask_for_watched(self, service: str | None) -> None:
+        if service is None:
+            self._listed.clear()
+            self._ask_for_all()
+        else:
+            self._ask(service)
+
+    def _ask_dnssd(self) -> None:
+        if dnssd.DIALECT in self._dialects:
+            self._send(dnssd.query(_id()))
+
+    def _send(self, packet: bytes) -> None:
+        self._sockets.ask(packet, self._outbox)
+
+    # ------------------------------------------------------------------------------------------------ hearing
+
+    def _heard(self, packet: bytes, sender: Address) -> None:
+        """Take what was sent to the group: questions, announcements, goodbyes."""
+        try:
+            message = dns.decode(packet)
+            if message.is_response:
+                self._read(message)
+            elif gomicro.DIALECT in self._dialects:
+                self._publisher.answer(message, sender)
+        except DecodeError as error:
+            _log.debug("a malformed datagram from %s: %s", sender[0], error)
+        except Exception:
+            _log.exception("a datagram from %s could not be handled", sender[0])
+
+    def _answered(self, packet: bytes, sender: Address) -> None:
+        """Take what came to one of the ports that we ask from."""
+        try:
+            message = dns.decode(packet)
+            if message.is_response:
+                self._read(message)
+                self._take_listed(gomicro.listed(message))
+        except DecodeError as error:
+            _log.debug("a malformed answer from %s: %s", sender[0], error)
+        except Exception:
+            _log.exception("an answer from %s could not be handled", sender[0])
+
+    def _read(self, message: dns.Message) -> None:
+        if not message.is_plain:
+            return
+        now = self._loop.time()
+        if gomicro.DIALECT in self._dialects:
+            self._take(self._gomicro.read(message), now)
+        if dnssd.DIALECT in self._dialects:
+            self._take(self._dnssd.read(message, now), now)
+
+    def _take(self, sightings: Iterable[Sighting], now: float) -> None:
+        for sighting in sightings:
+            self._tell(self._catalogue.add(sighting, now))
+            if sighting.ttl:
+                for answered, service in self._waiting.items():
+                    if service == sighting.record.name:
+                        answered.set()
+
+    def _take_listed(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._listed and None in self._watchers.values() and gomicro.DIALECT in self._dialects:
+                self._send(gomicro.query(name, _id()))
+            if name in self._listed or len(self._listed) < _MAX_LISTED:
+                self._listed[name] = self._loop.time()
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            for deliver, service in list(self._watchers.items()):
+                if service in (None, change.record.name):
+                    deliver(change)
+
+    # ------------------------------------------------------------------------------------------------- timers
+
+    def _sweep(self) -> None:
+        self._tell(self._catalogue.expire(self._loop.time()))
+        self._timers[0] = self._loop.call_later(_SWEEP, self._sweep)
+
+    def _refresh(self) -> None:
+        """Ask again for what is watched, so that nodes which went without a goodbye are told from those still there."""
+        for service in set(self._watchers.values()):
+            self._ask_for_watched(service)
+        self._timers[1] = self._loop.call_later(_REFRESH, self._refresh)
+
+
+def _id() -> int:
+    return random.randint(1, 0xFFFF)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,134 @@
+"""Publishes nodes in both dialects: answers, announcements, goodbyes. Runs in the loop of the registry's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from micro_core import RegistryError
+
+from . import bonjour, dns, gomicro
+from .interfaces import Locality
+from .publication import Publication
+from .sockets import Address, Outbox, Sockets
+
+__all__ = ["Publisher"]
+
+_ANNOUNCED_AFTER = (0.0, 1.0, 3.0)  # docs/wire.md §1.8
+_GOODBYES_AFTER = (0.0, 0.1, 0.3)
+_LAST_GOODBYES_AFTER = (0.05, 0.1)
+
+
+class Publisher:
+    """What this registry publishes."""
+
+    def __init__(self, sockets: Sockets, outbox: Outbox, host: str) -> None:
+        self._sockets = sockets
+        self._outbox = outbox
+        self._zone = gomicro.Zone(host)
+        self._locality = Locality()
+        self._bonjour = bonjour.Publisher(sockets.interfaces)
+        self._published: dict[tuple[str, str], Publication] = {}
+        self._timers: dict[tuple[str, str], list[asyncio.TimerHandle]] = {}
+        self._gone: dict[tuple[str, str], gomicro.Entry] = {}
+        """Entries whose goodbyes are still being said."""
+        self._turn = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+
+    async def put(self, publication: Publication) -> bool:
+        """Publish a node and return whether anything changed. Raises `RegistryError`."""
+        if self._sockets.why_deaf:
+            raise RegistryError(
+                f"multicast DNS cannot publish: port 5353 cannot be bound ({self._sockets.why_deaf}); "
+                "another responder holds it alone, or the process may not: looking up still works"
+            )
+        async with self._turn:
+            before = self._published.get(publication.key)
+            if before == publication:
+                return False
+            if publication.entry is not None:
+                self._zone.put(publication.entry)
+                self._repeat(publication.key, gomicro.announcement(publication.entry), _ANNOUNCED_AFTER, publication.entry)
+            self._gone.pop(publication.key, None)
+            self._published[publication.key] = publication
+            await self._put_dnssd(publication, before)
+            return True
+
+    async def remove(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Take nodes back; the first goodbyes have left when this returns."""
+        async with self._turn:
+            for key in keys:
+                self._remove(key)
+
+    def answer(self, message: dns.Message, asker: Address) -> None:
+        """Answer a question of Go Micro's dialect."""
+        if self._published:
+            local = self._locality.is_local(asker[0])
+            for packet in self._zone.answers(message, port=asker[1], local=local):
+                self._sockets.answer(packet, asker, self._outbox)
+
+    async def close(self) -> None:
+        """Say goodbye for what is left."""
+        async with self._turn:
+            for key in list(self._published):
+                self._remove(key)
+            await asyncio.gather(self._bonjour.close(), self._say_last_goodbyes())
+            self._silence_all()
+
+    async def _put_dnssd(self, publication: Publication, before: Publication | None) -> None:
+        if before is not None and before.label and before.label != publication.label:
+            self._bonjour.remove(before.label)
+        if not publication.label:
+            return
+        try:
+            await self._bonjour.put(
+                bonjour.Instance(
+                    label=publication.label,
+                    address=publication.address,
+                    port=publication.port,
+                    text=publication.text,
+                )
+            )
+        except OSError as error:
+            raise RegistryError(f"multicast DNS cannot publish over DNS-SD: {error}") from error
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        publication = self._published.pop(key, None)
+        if publication is None:
+            return
+        if publication.entry is not None:
+            self._zone.remove(publication.entry)
+        if publication.label:
+            self._bonjour.remove(publication.label)
+        if publication.entry is not None:
+            self._gone[key] = publication.entry
+            self._repeat(key, gomicro.goodbye(publication.entry), _GOODBYES_AFTER, publication.entry)
+            self._timers[key].append(self._loop.call_later(_GOODBYES_AFTER[-1], self._gone.pop, key, None))
+
+    def _repeat(self, key: tuple[str, str], packet: bytes, delays: Sequence[float], entry: gomicro.Entry) -> None:
+        """Send to the group after each delay; replaces what was to be said of this node before."""
+        self._silence(key)
+
+        def send() -> None:
+            self._sockets.announce(packet, self._outbox, loopback_only=entry.is_loopback)
+
+        send()
+        self._timers[key] = [self._loop.call_later(delay, send) for delay in delays[1:]]
+
+    async def _say_last_goodbyes(self) -> None:
+        if not self._gone:
+            return
+        self._silence_all()
+        start = self._loop.time()
+        for delay in _LAST_GOODBYES_AFTER:
+            await asyncio.sleep(start + delay - self._loop.time())
+            for entry in self._gone.values():
+                self._sockets.announce(gomicro.goodbye(entry), self._outbox, loopback_only=entry.is_loopback)
+
+    def _silence(self, key: tuple[str, str]) -> None:
+        for timer in self._timers.pop(key, ()):
+            timer.cancel()
+
+    def _silence_all(self) -> None:
+        for key in list(self._timers):
+            self._silence(key)
