@@ -34,4 +34,4 @@ def _hashes(record: str) -> set[tuple[str, str]]:
 
 if __name__ == "__main__":
     differences = [text for name in sys.argv[2:] if (text := difference(Path(sys.argv[1]), name))]
-    sys.exit("\n".join(differences))
+    sys.exit("\n".join(differences) or None)

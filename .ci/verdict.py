@@ -1,0 +1,53 @@
+"""Judge the output of one run of every check, and close with the sum of its test runs.
+
+Usage: python verdict.py LOG EXIT_STATUS PYTHON… — exits 1 when a check failed, a Python did not run, or a skip hides coverage.
+"""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+CLOSING = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s")
+COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)")
+SKIP = re.compile(r"^SKIPPED \[\d+\] [^ ]+ (?P<reason>.*)$")
+# A part that does not claim an optional capability says so; nothing else may be skipped.
+EXPECTED_SKIP = re.compile(r"not claimed")
+
+
+def judge(text: str, status: int, pythons: list[str]) -> tuple[Counter[str], list[str]]:
+    """Return how many tests ended how, and what is wrong with the run."""
+    lines = COLOURS.sub("", text).splitlines()
+    counts: Counter[str] = Counter()
+    for closing in filter(None, map(CLOSING.match, lines)):
+        counts.update({word.removesuffix("s"): int(number) for number, word in COUNT.findall(closing[1])})
+    wrong = [f"nox exited with status {status}"] if status else []
+    if not counts["passed"]:
+        wrong.append("no test ran")
+    wrong += [f"tests did not pass on Python {p}" for p in pythons if not any(_succeeded(line, p) for line in lines)]
+    wrong += [f"unexpected skip: {skip['reason']}" for skip in map(SKIP.match, lines) if skip and _unexpected(skip)]
+    return counts, wrong
+
+
+def _succeeded(line: str, python: str) -> bool:
+    return re.search(rf"\* tests-{re.escape(python)}: success", line) is not None
+
+
+def _unexpected(skip: re.Match[str]) -> bool:
+    return EXPECTED_SKIP.search(skip["reason"]) is None
+
+
+def main(log: str, status: str, *pythons: str) -> int:
+    """Print the verdict on a log file; return the exit status."""
+    counts, wrong = judge(Path(log).read_text(encoding="utf-8", errors="replace"), int(status), list(pythons))
+    print()
+    for line in wrong:
+        print(f"WRONG: {line}")
+    skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    print(f"{counts['passed']} passed, {counts['failed'] + counts['error']} failed{skipped}")
+    return 1 if wrong or counts["failed"] or counts["error"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
