@@ -1,0 +1,201 @@
+"""What takes messages, as ASGI: Go Micro's two forms and our batches (docs/wire.md §4.2, docs/protocol.md §7)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs
+
+import anyio
+
+from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, decode_batch
+from micro_broker_http.envelope import decode_envelope
+from micro_broker_http.inbox import Inbox, Ticket
+from micro_core import DecodeError, LimitExceeded, Message, Timeout
+
+__all__ = ["BrokerApp"]
+
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+HEARTBEAT = 5.0
+"""Seconds between the signs of life in an answer."""
+GATHER = 0.005
+"""Seconds that acknowledgements wait for company."""
+BODY_TIME = 30.0
+"""Seconds between two pieces of a request's body."""
+log = logging.getLogger("micro.broker.http")
+
+
+class BrokerApp:
+    """Gives what is posted to the inboxes of the subscriptions, and answers when it has been handled."""
+
+    def __init__(self, *, body_limit: int = 4 << 20) -> None:
+        self.inboxes: dict[str, Inbox] = {}
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request, or the server's start and end."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close"})
+
+    async def _serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            return await _refuse(send, 400, "both Content-Length and Transfer-Encoding")
+        path = scope["path"]
+        if path not in ("/", "/_sub", PATH):
+            return await _refuse(send, 404, "there is nothing at this path")
+        if scope["method"] != "POST":
+            return await _answer(send, 405, JSON, _go_error(400, "Method not allowed"))
+        try:
+            body = await self._read(headers, receive)
+        except LimitExceeded as error:
+            return await _refuse(send, 413, str(error))
+        except Timeout as error:
+            return await _refuse(send, 408, str(error))
+        if body is None:
+            return None
+        inbox = self.inboxes.get(_id(scope["query_string"]))
+        serve = self._serve_batch if path == PATH else self._serve_envelope
+        return await serve(inbox, headers, body, receive, send)
+
+    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
+        """Return the body, or None when the peer went away. Raises `LimitExceeded`, `Timeout`."""
+        too_large = LimitExceeded(f"the body is larger than {self._body_limit} bytes")
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length[:20]) > self._body_limit:
+            raise too_large
+        body = bytearray()
+        more = True
+        while more:
+            with anyio.move_on_after(BODY_TIME) as patience:
+                event = await receive()
+            if patience.cancelled_caught:
+                raise Timeout("the body did not come in time")
+            if event["type"] == "http.disconnect":
+                return None
+            body += event.get("body", b"")
+            more = event.get("more_body", False)
+            if len(body) > self._body_limit:
+                raise too_large
+        return bytes(body)
+
+    async def _serve_envelope(
+        self, inbox: Inbox | None, headers: Mapping[bytes, bytes], body: bytes, receive: Receive, send: Send
+    ) -> None:
+        """Serve a Go peer: 200 as soon as the message could be read and was handled, if anybody wanted it."""
+        try:
+            topic, message = decode_envelope(body)
+        except DecodeError as error:
+            return await _answer(send, 500, JSON, _go_error(500, str(error)))
+        if inbox is not None and inbox.subscription.topic == topic and not inbox.leaving:
+            if inbox.full:
+                return await _refuse(send, 503, "too much is waiting")
+            ticket = inbox.take([(None, message)])
+            try:
+                while not ticket.complete and not inbox.ended:
+                    await ticket.changed()
+            finally:
+                inbox.release(ticket)
+        return await _answer(send, 200, b"", b"")
+
+    async def _serve_batch(
+        self, inbox: Inbox | None, headers: Mapping[bytes, bytes], body: bytes, receive: Receive, send: Send
+    ) -> None:
+        """Serve a peer of ours: acknowledge line by line."""
+        if headers.get(b"content-type") != BATCH_TYPE:
+            return await _refuse(send, 415, f"this listener takes {BATCH_TYPE.decode()}")
+        if inbox is None or inbox.leaving:
+            return await _refuse(send, 404, "the subscription is gone", close=False)
+        if inbox.full:
+            return await _refuse(send, 503, "too much is waiting", close=False)
+        try:
+            batch = decode_batch(body)
+        except DecodeError as error:
+            return await _refuse(send, 400, str(error), close=False)
+        ticket = inbox.take(
+            [((batch.publisher, item.number), Message(item.headers, item.body)) for item in batch.items]
+        )
+        try:
+            await _acknowledge(ticket, inbox, receive, send)
+        finally:
+            inbox.release(ticket)
+        return None
+
+
+async def _acknowledge(ticket: Ticket, inbox: Inbox, receive: Receive, send: Send) -> None:
+    """Write the answer to a batch until everything is acknowledged, the subscription is left, or the peer is gone."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", ACKS_TYPE)]})
+    async with anyio.create_task_group() as group:
+
+        async def watch_for_the_end() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch_for_the_end)
+        await _write_acks(ticket, inbox, send)
+        group.cancel_scope.cancel()
+
+
+async def _write_acks(ticket: Ticket, inbox: Inbox, send: Send) -> None:
+    said = 0
+    while not ticket.complete and not inbox.ended:
+        with anyio.move_on_after(HEARTBEAT) as silence:
+            await ticket.changed()
+        with anyio.move_on_after(GATHER):
+            while not silence.cancelled_caught and not ticket.complete and not inbox.ended:
+                await ticket.changed()
+        count = ticket.acknowledged()
+        if not ticket.complete and not inbox.ended:
+            line = b"%d\n" % count if count > said else b"\n"
+            said = count
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+    count = ticket.acknowledged()
+    await send({"type": "http.response.body", "body": b"%d\n" % count if count > said else b""})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Follow the server's life; there is nothing to prepare."""
+    while True:
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
+            return
+
+
+def _id(query: bytes) -> str:
+    try:
+        return parse_qs(query.decode("latin-1"), max_num_fields=8).get("id", [""])[0]
+    except ValueError:  # too many fields
+        return ""
+
+
+def _go_error(code: int, detail: str) -> bytes:
+    """Return an error as Go Micro writes it (docs/wire.md §3.9)."""
+    status = {400: "Bad Request", 500: "Internal Server Error"}[code]
+    return json.dumps({"id": "go.micro.broker", "code": code, "detail": detail, "status": status}).encode()
+
+
+async def _refuse(send: Send, status: int, text: str, *, close: bool = True) -> None:
+    await _answer(send, status, TEXT, text.encode(), close=close)
+
+
+async def _answer(send: Send, status: int, content_type: bytes, body: bytes, *, close: bool = False) -> None:
+    headers = [(b"content-length", b"%d" % len(body))]
+    if content_type:
+        headers.append((b"content-type", content_type))
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,261 @@
+"""The http broker: a publisher and subscriptions on one listener."""
+
+from __future__ import annotations
+
+import logging
+import random as randomness
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import anyio
+import httpx
+
+from micro_broker_http.address import advertised, bind
+from micro_broker_http.app import BrokerApp
+from micro_broker_http.inbox import Inbox
+from micro_broker_http.listener import Listener
+from micro_broker_http.naming import node_id, records
+from micro_broker_http.owned import OwnedTasks
+from micro_broker_http.publisher import Publisher
+from micro_core import (
+    Broker,
+    Change,
+    ChangeKind,
+    Closed,
+    ConfigError,
+    Message,
+    PublishStats,
+    Record,
+    Registry,
+    RegistryError,
+    Subscription,
+)
+
+__all__ = ["HttpBroker"]
+
+REGISTER_EVERY = 30.0
+TTL = 60.0
+LAST_MOMENTS = 5.0
+"""Seconds that clean-up may take where it waits for others."""
+log = logging.getLogger("micro.broker.http")
+
+
+class HttpBroker(Broker):
+    """Point-to-point publish/subscribe over HTTP (docs/broker.md).
+
+    Durations are seconds. ``clock``, ``sleep`` and ``random`` (0 to 1) are for tests.
+    """
+
+    name = "http"
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        address: str = "127.0.0.1:0",
+        advertise: str = "",
+        body_limit: int = 4 << 20,
+        outbox_messages: int = 10_000,
+        outbox_bytes: int = 32 << 20,
+        keep: float = 60.0,
+        confirm_timeout: float = 30.0,
+        drain_timeout: float = 25.0,
+        go_in_flight: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        random: Callable[[], float] = randomness.random,
+    ) -> None:
+        self._registry = registry
+        self._address = address
+        self._advertise = advertise
+        self._confirm_timeout = confirm_timeout
+        self._drain_timeout = drain_timeout
+        self._sleep = sleep
+        self._random = random
+        self._app = BrokerApp(body_limit=body_limit)
+        self._tasks = OwnedTasks()
+        self._client = _client()
+        self._listener: Listener | None = None
+        self._url = ""
+        self._opened = False
+        self._closed = False
+        self._publisher = Publisher(
+            registry,
+            self._client,
+            self._tasks,
+            outbox_messages=outbox_messages,
+            outbox_bytes=outbox_bytes,
+            message_limit=body_limit - 1024,
+            keep=keep,
+            lanes=go_in_flight,
+            clock=clock,
+            sleep=sleep,
+            random=random,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._opened:
+            raise Closed("a broker is opened once")
+        self._opened = True
+        listening = bind(self._address)
+        self._url = self._advertise or advertised(listening)
+        self._listener = Listener(self._app, listening)
+        await self._tasks.open()
+        self._tasks.start(self._listener.run)
+        log.info("broker listens at %s, registered as %s", self._address, self._url)
+        return self
+
+    @property
+    def address(self) -> str:
+        """The ``host:port`` that subscriptions are registered with; empty before the broker is open."""
+        return self._url
+
+    async def publish(self, topic: str, message: Message, *, confirm: bool = False) -> None:
+        self._check_open()
+        await self._publisher.publish(topic, message, confirm=confirm, timeout=self._confirm_timeout)
+
+    def subscribe(self, subscription: Subscription) -> AbstractAsyncContextManager[None]:
+        return self._subscribe(subscription)
+
+    @asynccontextmanager
+    async def _subscribe(self, subscription: Subscription) -> AsyncIterator[None]:
+        self._check_open()
+        if subscription.concurrency < 1 or subscription.retries < 0:
+            raise ConfigError(f"concurrency of topic {subscription.topic!r} has to be at least 1, retries at least 0")
+        id = node_id(subscription.topic, secrets.token_hex(5))
+        inbox = Inbox(subscription, id, sleep=self._sleep, random=self._random)
+        published = records(id=id, topic=subscription.topic, queue=subscription.queue, address=self._url)
+        self._app.inboxes[id] = inbox
+        renewal = anyio.CancelScope()
+        workers = Workers(inbox, subscription.concurrency)
+        try:
+            await self._register(published)
+            workers.start(self._tasks)
+            self._tasks.start(partial(self._renew, renewal, published))
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                renewal.cancel()
+                await self._deregister(published)
+                await workers.drain(self._drain_timeout)
+            self._app.inboxes.pop(id, None)
+
+    async def _register(self, published: list[Record]) -> None:
+        for record in published:
+            await self._registry.register(record, ttl=TTL)
+        for record in published:
+            self._publisher.directory.apply(Change(kind=ChangeKind.UPDATE, record=record))
+
+    async def _renew(self, scope: anyio.CancelScope, published: list[Record]) -> None:
+        with scope:
+            while True:
+                await self._sleep(REGISTER_EVERY)
+                try:
+                    for record in published:
+                        await self._registry.register(record, ttl=TTL)
+                except RegistryError as error:
+                    log.warning("a subscription could not be renewed, it is tried again: %s", error)
+
+    async def _deregister(self, published: list[Record]) -> None:
+        with anyio.move_on_after(LAST_MOMENTS):
+            for record in published:
+                self._publisher.directory.apply(Change(kind=ChangeKind.DELETE, record=record))
+                try:
+                    await self._registry.deregister(record)
+                except (RegistryError, Closed) as error:
+                    log.warning("a subscription could not be taken back: %s", error)
+
+    async def flush(self) -> int:
+        return await self._publisher.flush()
+
+    def stats(self) -> PublishStats:
+        return self._publisher.stats()
+
+    def _check_open(self) -> None:
+        if not self._opened:
+            raise Closed("the http broker is not open: use it with 'async with'")
+        if self._closed:
+            raise Closed("the http broker was closed")
+
+    async def aclose(self) -> None:
+        await self._close(self._drain_timeout)
+
+    async def _close(self, patience: float) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            with anyio.move_on_after(patience):
+                await self._publisher.flush()
+        finally:
+            if left := self.stats().waiting:
+                log.error("the http broker closes with %d messages not handled by their subscribers", left)
+            with anyio.move_on_after(LAST_MOMENTS, shield=True):
+                if self._listener:
+                    await self._listener.stop()
+                await self._tasks.stop()
+                await self._client.aclose()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._close(self._drain_timeout)
+        finally:
+            await self._tasks.close(kind, error, traceback)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self._url or "not open"
+        return f"<HttpBroker {state}, {len(self._app.inboxes)} subscriptions, {self.stats().waiting} waiting>"
+
+
+class Workers:
+    """The tasks that work on one inbox."""
+
+    def __init__(self, inbox: Inbox, count: int) -> None:
+        self._inbox = inbox
+        self._count = count
+        self._scope = anyio.CancelScope()
+        self._running = False
+        self._ended = anyio.Event()
+
+    def start(self, tasks: OwnedTasks) -> None:
+        """Start the workers."""
+        self._running = True
+        tasks.start(self._run)
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as group:
+                    for _ in range(self._count):
+                        group.start_soon(self._inbox.work)
+        finally:
+            self._ended.set()
+
+    async def drain(self, patience: float) -> None:
+        """Let handlers that run finish, bounded in time, and have the rest go unacknowledged."""
+        self._inbox.leave()
+        if self._running:
+            with anyio.move_on_after(patience):
+                await self._ended.wait()
+            self._scope.cancel()
+            await self._ended.wait()
+        with anyio.move_on_after(LAST_MOMENTS):
+            await self._inbox.end_answers()
+
+
+def _client() -> httpx.AsyncClient:
+    """Return the client that posts: HTTP/1.1 for now, and no certificate is trusted until TLS has settings."""
+    return httpx.AsyncClient(
+        trust_env=False,
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
+        headers={"User-Agent": "micro", "Accept": "*/*", "Accept-Encoding": "identity"},
+    )

@@ -1,0 +1,170 @@
+"""Carries letters from an outbox to one subscriber, until it is gone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+import httpx
+
+from micro_broker_http.backoff import backoff
+from micro_broker_http.batch import MAX_BATCH
+from micro_broker_http.naming import Subscriber
+from micro_broker_http.outbox import Letter, Outbox
+from micro_broker_http.post import Verdict, post_batch, post_envelope
+
+__all__ = ["Courier", "Means"]
+
+log = logging.getLogger("micro.broker.http")
+TRIES = 2
+"""How often a message is sent to Go peers: where a connection fails, once more, if possible to another member."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What couriers share."""
+
+    client: httpx.AsyncClient
+    publisher: bytes
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
+    lanes: int
+    """Requests in flight to one Go peer."""
+    clock: Callable[[], float]
+    keep: float
+    """Seconds of failures after which the registry is asked whether the subscriber still exists."""
+    check: Callable[[Subscriber], Awaitable[None]]
+    """Asks it, and has the courier dismissed or stopped if not."""
+
+
+class Courier:
+    """Sends to one subscriber: to a peer of ours one batch at a time, to a Go peer single messages on a few lanes."""
+
+    def __init__(self, outbox: Outbox, to: Subscriber, means: Means) -> None:
+        self.to = to
+        self.held: set[Letter] = set()
+        """Letters taken from the outbox and not settled."""
+        self._outbox = outbox
+        self._means = means
+        self._scope = anyio.CancelScope()
+        self._gone = anyio.Event()
+        self._failing_since: float | None = None
+
+    def dismiss(self) -> None:
+        """Take nothing more; what is under way may end, and goes back to the outbox where it fails."""
+        self._gone.set()
+        self._outbox.leave(self.to.id)
+
+    def stop(self) -> None:
+        """End at once."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Send until dismissed or stopped."""
+        with self._scope:
+            if self.to.ours:
+                await self._work(MAX_BATCH)
+                return
+            async with anyio.create_task_group() as lanes:
+                for _ in range(self._means.lanes):
+                    lanes.start_soon(self._work, 1)
+
+    async def _work(self, most: int) -> None:
+        while not self._gone.is_set():
+            letters = self._outbox.take(self.to.id, most)
+            if not letters:
+                await self._outbox.work()
+                continue
+            self.held.update(letters)
+            await (self._deliver(letters) if self.to.ours else self._deliver_to_go(letters[0]))
+
+    async def _deliver(self, letters: list[Letter]) -> None:
+        """Send letters to a peer of ours until it has handled them, or another member should."""
+        failures = 0
+        while letters:
+            before = len(letters)
+            verdict = await self._post(letters)
+            if verdict is Verdict.DONE:
+                break
+            failures = failures + 1 if len(letters) == before else 1
+            if verdict is Verdict.REFUSED:
+                return await self._deliver_singly(letters)
+            if verdict is Verdict.GONE and not self._outbox.queue:
+                return self._give_up(self._outbox.take_all() + letters, "its subscription is gone")
+            if self._outbox.queue and (verdict is not Verdict.BROKEN or self._gone.is_set()):
+                self._return(letters)
+                await self._rest(failures)
+                return None
+            await self._rest(failures)
+        self._succeed()
+        return None
+
+    async def _post(self, letters: list[Letter]) -> Verdict:
+        """Send a batch once; what is acknowledged leaves ``letters`` on the way."""
+        size = len(letters)
+
+        def acknowledged(count: int) -> None:
+            done = letters[: count - (size - len(letters))]
+            del letters[: len(done)]
+            self.held.difference_update(done)
+            self._outbox.settle(done)
+
+        return await post_batch(self._means.client, self.to, self._means.publisher, list(letters), acknowledged)
+
+    async def _deliver_singly(self, letters: list[Letter]) -> None:
+        """Find out which letters of a refused batch are to blame, and give those up."""
+        if len(letters) == 1:
+            return self._give_up(letters, "it was refused")
+        for letter in letters:
+            await self._deliver([letter])
+        return None
+
+    async def _deliver_to_go(self, letter: Letter) -> None:
+        verdict = await post_envelope(self._means.client, self.to, letter)
+        letter.tries += 1
+        if verdict is Verdict.DONE:
+            self.held.discard(letter)
+            self._outbox.settle([letter])
+            self._succeed()
+        elif letter.tries >= TRIES:
+            self._give_up([letter], "the connection failed")
+        else:
+            self._return([letter])
+            await self._rest(1)
+
+    def _return(self, letters: list[Letter]) -> None:
+        self.held.difference_update(letters)
+        self._outbox.reach(self.to.id, False)
+        self._outbox.put_back(letters)
+
+    def _give_up(self, letters: list[Letter], why: str) -> None:
+        self.held.difference_update(letters)
+        if count := self._outbox.drop(letters):
+            log.error("%d messages of topic %r for subscriber %s dropped: %s", count, self.to.topic, self.to.id, why)
+
+    def _succeed(self) -> None:
+        self._failing_since = None
+        self._outbox.reach(self.to.id, True)
+
+    async def _rest(self, failures: int) -> None:
+        """Wait before the next attempt, or until dismissed."""
+        self._outbox.reach(self.to.id, False)
+        now = self._means.clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since >= self._means.keep:
+            await self._means.check(self.to)
+        async with anyio.create_task_group() as group:
+
+            async def wait() -> None:
+                await self._means.sleep(backoff(failures, self._means.random))
+                group.cancel_scope.cancel()
+
+            group.start_soon(wait)
+            await self._gone.wait()
+            group.cancel_scope.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Courier to {self.to.id!r} at {self.to.address}, {len(self.held)} under way>"

@@ -1,0 +1,72 @@
+"""Where messages arrive: hypercorn, on the socket and under the backend that we run on."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import sniffio
+from hypercorn.config import Config
+
+from micro_broker_http.app import BrokerApp
+
+__all__ = ["Listener"]
+
+IDLE = 130.0
+"""Seconds that an idle connection lives; Go keeps its own for 60 s, and loses a message when we close first."""
+HEADERS = 64 << 10
+GRACE = 3.0
+"""Seconds that requests may take to end after `Listener.stop`."""
+log = logging.getLogger("micro.broker.http")
+
+
+class Listener:
+    """An ASGI server on a socket that listens already, so that nobody who connects is refused."""
+
+    def __init__(self, app: BrokerApp, listening: socket.socket) -> None:
+        self._app = app
+        self._socket = listening
+        self._stop = anyio.Event()
+        self._stopped = anyio.Event()
+
+    async def run(self) -> None:
+        """Serve until `stop`; a server that fails is started again on the same socket."""
+        try:
+            while not self._stop.is_set():
+                with anyio.CancelScope(shield=True):
+                    await self._serve()
+        finally:
+            self._socket.close()
+            self._stopped.set()
+
+    async def _serve(self) -> None:
+        config = Config()
+        config.bind = [f"fd://{self._socket.dup().detach()}"]
+        config.errorlog = log.getChild("server")
+        config.include_server_header = False
+        config.keep_alive_timeout = IDLE
+        config.keep_alive_max_requests = 1 << 31
+        config.h11_max_incomplete_size = HEADERS
+        config.graceful_timeout = GRACE
+        try:
+            await _serve(self._app, config, self._stop.wait)
+        except Exception:
+            log.exception("the broker's server failed; it is started again")
+
+    async def stop(self) -> None:
+        """Take no more connections, let requests end, close the rest, and return when all are closed."""
+        self._stop.set()
+        await self._stopped.wait()
+
+    def __repr__(self) -> str:
+        return f"<Listener {'stopped' if self._stop.is_set() else self._socket.getsockname()}>"
+
+
+async def _serve(app: BrokerApp, config: Config, stop: Callable[[], Awaitable[Any]]) -> None:
+    backend = "trio" if sniffio.current_async_library() == "trio" else "asyncio"
+    module = importlib.import_module(f"hypercorn.{backend}")
+    await module.serve(app, config, shutdown_trigger=stop)

@@ -1,0 +1,277 @@
+"""The publishing side: who gets a message, what is kept for whom, and what becomes of it when somebody goes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import httpx
+
+from micro_broker_http.batch import encode_item
+from micro_broker_http.courier import Courier, Means
+from micro_broker_http.directory import Directory
+from micro_broker_http.naming import Subscriber
+from micro_broker_http.outbox import Letter, Outbox, Parcel, Receipt
+from micro_broker_http.owned import OwnedTasks
+from micro_core import Message, PublishError, PublishStats, Registry, RegistryError
+
+__all__ = ["Publisher"]
+
+log = logging.getLogger("micro.broker.http")
+
+
+class Publisher:
+    """Outboxes for the subscribers of every topic that was published to, and the couriers that empty them."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        client: httpx.AsyncClient,
+        tasks: OwnedTasks,
+        *,
+        outbox_messages: int,
+        outbox_bytes: int,
+        message_limit: int,
+        keep: float,
+        lanes: int,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        random: Callable[[], float],
+    ) -> None:
+        self.directory = Directory(registry, self._refit, sleep=sleep, random=random)
+        self._registry = registry
+        self._tasks = tasks
+        self._outbox_messages = outbox_messages
+        self._outbox_bytes = outbox_bytes
+        self._message_limit = message_limit
+        self._keep = keep
+        self._sleep = sleep
+        self._random = random
+        self._means = Means(
+            client=client,
+            publisher=secrets.token_bytes(12),
+            sleep=sleep,
+            random=random,
+            lanes=lanes,
+            clock=clock,
+            keep=keep,
+            check=self._check,
+        )
+        self._routes: dict[str, Route] = {}
+        self._number = 0
+        self._waiting = 0
+        self._dropped = 0
+        self._empty = anyio.Event()
+        self._following = False
+
+    async def publish(self, topic: str, message: Message, *, confirm: bool, timeout: float) -> None:
+        """Keep a message for all subscribers; with ``confirm`` wait until they have handled it."""
+        await anyio.lowlevel.checkpoint()
+        item = encode_item(self._number, message)
+        self._number += 1
+        if len(item) > self._message_limit:
+            raise PublishError(
+                f"a message of {len(item)} bytes cannot be published, subscribers take {self._message_limit} (body_limit)"
+            )
+        route = self._routes.get(topic) or await self._find(topic)
+        outboxes = await self._with_room(route, len(item))
+        if not outboxes:
+            await self._ask(topic)
+            outboxes = await self._with_room(route, len(item))
+        if not outboxes:
+            raise PublishError(self._nobody(topic))
+        receipt = Receipt() if confirm else None
+        parcel = Parcel(topic, Message(dict(message.headers), message.body), self._number - 1, item)
+        for outbox in outboxes:
+            letter = Letter(parcel, outbox, receipt)
+            if receipt:
+                receipt.expect(letter)
+            self._waiting += 1
+            outbox.add(letter)
+        if receipt:
+            await _confirmed(receipt, topic, timeout)
+
+    async def _find(self, topic: str) -> Route:
+        """Return the route of a topic that was not published to before."""
+        if not self._following:
+            self._following = True
+            self._tasks.start(self.directory.run)
+        await self.directory.ready()
+        if topic not in self._routes:
+            self._routes[topic] = Route(topic, self)
+            self._refit(topic)
+        return self._routes[topic]
+
+    async def _with_room(self, route: Route, size: int) -> list[Outbox]:
+        """Return the outboxes of a topic when each has room."""
+        while True:
+            outboxes = route.live()
+            full = next((outbox for outbox in outboxes if not outbox.has_room(size)), None)
+            if full is None:
+                return outboxes
+            await full.room()
+
+    async def _ask(self, topic: str) -> None:
+        """Ask the registry, for nobody is known. Raises `PublishError` where it does not answer."""
+        try:
+            await self.directory.refresh()
+        except RegistryError as error:
+            raise PublishError(
+                f"no subscriber of topic {topic!r} is known: the registry gave no answer: {error}"
+            ) from error
+
+    def _nobody(self, topic: str) -> str:
+        topics = self.directory.topics()
+        known = f"subscribers of {', '.join(map(repr, topics[:10]))} only" if topics else "no subscribers at all"
+        return f"no subscriber of topic {topic!r} is known: registry {self._registry.name!r} knows {known}"
+
+    def _refit(self, topic: str) -> None:
+        """Fit outboxes and couriers of a topic to those who subscribe to it now."""
+        if topic in self._routes:
+            self._routes[topic].fit(self.directory.of(topic))
+
+    async def _check(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber that fails and that the registry does not know any more."""
+        try:
+            found = await self.directory.refresh()
+        except RegistryError:
+            return
+        if subscriber.id not in {known.id for known in found}:
+            self.directory.forget(subscriber)
+
+    def new_outbox(self, subscriber: Subscriber) -> Outbox:
+        """Return an empty outbox for a subscriber, or for its queue group."""
+        return Outbox(
+            topic=subscriber.topic,
+            queue=subscriber.queue,
+            most_messages=self._outbox_messages,
+            most_bytes=self._outbox_bytes,
+            settled=self._settled,
+            dropped=self._gave_up,
+            choose=lambda count: min(int(self._random() * count), count - 1),
+        )
+
+    def employ(self, outbox: Outbox, subscriber: Subscriber) -> Courier:
+        """Return a courier that is at work."""
+        courier = Courier(outbox, subscriber, self._means)
+        outbox.join(subscriber.id)
+        self._tasks.start(courier.run)
+        return courier
+
+    def expire(self, expired: Callable[[], None]) -> anyio.CancelScope:
+        """Call a function after the time that messages are kept for those who went; cancel the scope to prevent it."""
+        scope = anyio.CancelScope()
+        self._tasks.start(partial(self._expire, scope, expired))
+        return scope
+
+    async def _expire(self, scope: anyio.CancelScope, expired: Callable[[], None]) -> None:
+        with scope:
+            await self._sleep(self._keep)
+            expired()
+
+    def _settled(self, count: int) -> None:
+        self._waiting -= count
+        if not self._waiting:
+            self._empty.set()
+
+    def _gave_up(self, count: int) -> None:
+        self._dropped += count
+        self._settled(count)
+
+    async def flush(self) -> int:
+        """Wait until nothing is waiting."""
+        while self._waiting:
+            if self._empty.is_set():
+                self._empty = anyio.Event()
+            await self._empty.wait()
+        return self._waiting
+
+    def stats(self) -> PublishStats:
+        """Return how the publishing side stands."""
+        return PublishStats(waiting=self._waiting, dropped=self._dropped)
+
+
+async def _confirmed(receipt: Receipt, topic: str, timeout: float) -> None:
+    with anyio.move_on_after(timeout if timeout > 0 else math.inf):
+        await receipt.wait()
+    if failed := receipt.failed():
+        raise PublishError(f"a message of topic {topic!r} was not handled by {', '.join(failed)}", failed=failed)
+
+
+class Route:
+    """The outboxes of one topic."""
+
+    def __init__(self, topic: str, publisher: Publisher) -> None:
+        self._topic = topic
+        self._publisher = publisher
+        self._stations: dict[tuple[str, str], Station] = {}
+
+    def live(self) -> list[Outbox]:
+        """Return the outboxes that have somebody to take from them."""
+        return [station.outbox for station in self._stations.values() if station.subscribers]
+
+    def fit(self, subscribers: list[Subscriber]) -> None:
+        """Fit the stations to those who subscribe now."""
+        wanted: dict[tuple[str, str], dict[str, Subscriber]] = {}
+        for subscriber in subscribers:
+            key = (subscriber.queue, "" if subscriber.queue else subscriber.id)
+            wanted.setdefault(key, {})[subscriber.id] = subscriber
+        for key, members in wanted.items():
+            if key not in self._stations:
+                outbox = self._publisher.new_outbox(next(iter(members.values())))
+                self._stations[key] = Station(outbox, self._publisher, partial(self._stations.pop, key, None))
+        for key, station in list(self._stations.items()):
+            station.fit(wanted.get(key, {}))
+
+
+class Station:
+    """One outbox with the couriers of those who share it."""
+
+    def __init__(self, outbox: Outbox, publisher: Publisher, closed: Callable[[], object]) -> None:
+        self.outbox = outbox
+        self.subscribers: dict[str, Subscriber] = {}
+        self._publisher = publisher
+        self._closed = closed
+        self._couriers: dict[str, Courier] = {}
+        self._former: set[Courier] = set()
+        self._expiry: anyio.CancelScope | None = None
+
+    def fit(self, subscribers: dict[str, Subscriber]) -> None:
+        """Employ couriers for those who came, and dismiss those of a queue group who went."""
+        self.subscribers = subscribers
+        for id, subscriber in subscribers.items():
+            if id in self._couriers:
+                self._couriers[id].to = subscriber
+            else:
+                self._couriers[id] = self._publisher.employ(self.outbox, subscriber)
+        for id in self._couriers.keys() - subscribers.keys():
+            if self.outbox.queue:  # the one subscriber without a queue is tried until its messages expire
+                self._former.add(self._couriers[id])
+                self._couriers.pop(id).dismiss()
+        self._former = {courier for courier in self._former if courier.held}
+        self._set_expiry()
+
+    def _set_expiry(self) -> None:
+        if self.subscribers:
+            if self._expiry:
+                self._expiry.cancel()
+            self._expiry = None
+        elif not self.outbox.count:
+            self._expire()
+        elif self._expiry is None:
+            self._expiry = self._publisher.expire(self._expire)
+
+    def _expire(self) -> None:
+        """Give up what is left, and close."""
+        couriers = [*self._couriers.values(), *self._former]
+        letters = self.outbox.take_all() + [letter for courier in couriers for letter in courier.held]
+        for courier in couriers:
+            courier.stop()
+        if count := self.outbox.drop(letters):
+            log.error("%d messages of topic %r dropped: nobody is left to take them", count, self.outbox.topic)
+        self._closed()
