@@ -1,6 +1,7 @@
 """Judge the output of one run of every check, and close with the sum of its test runs.
 
-Usage: python verdict.py LOG EXIT_STATUS PYTHON… — exits 1 when a check failed, a Python did not run, or a skip hides coverage.
+Usage: python verdict.py LOG EXIT_STATUS PYTHON…
+Exits 1 when a check failed, a Python did not run, or a skip hides coverage.
 """
 
 import re
