@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 from micro_core.registry import Node, Record
 
-__all__ = ["Call", "CallOptions", "Caller", "ClientStream", "Filter"]
+__all__ = ["Call", "CallOptions", "Caller", "ClientDefaults", "ClientStream", "Filter"]
 
 Filter: TypeAlias = Callable[[Sequence[Record]], Sequence[Record]]
 """Takes the records of a service and returns those, and of those the nodes, that may be called."""
@@ -43,11 +43,29 @@ class CallOptions:
 DEFAULT_OPTIONS = CallOptions()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientDefaults:
+    """What the settings say about every call of a client (docs/configuration.md)."""
+
+    service: str = ""
+    """The caller's own name, sent as ``Micro-From-Service``."""
+    timeout: float = 5.0
+    """Seconds for a whole unary call."""
+    retries: int = 1
+    """Attempts after the first."""
+    proxy: str = ""
+    """The service that gets all calls, whomever they are for."""
+    proxy_address: str = ""
+    """The address that gets all calls."""
+    propagate: tuple[str, ...] = ()
+    """Headers of a request that calls of its handler carry on."""
+
+
 class Call:
     """A call on its way out, as middleware sees it; ``metadata`` may be changed until it is sent."""
 
     __slots__ = (
-        "attempt", "deadline", "endpoint", "metadata", "node", "options", "request", "response_type", "service", "streaming",
+        "attempt", "deadline", "endpoint", "metadata", "node", "options", "request", "request_type", "response_type", "service", "state", "streaming",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +81,7 @@ class Call:
         self.service = service
         self.endpoint = endpoint
         self.request = request
+        self.request_type: Any = None if request is None else type(request)
         self.response_type = response_type
         self.options = options
         self.streaming = streaming
@@ -73,6 +92,8 @@ class Call:
         """The node chosen for this attempt."""
         self.attempt = 0
         """How many attempts went before this one."""
+        self.state: Any = None
+        """For the client that makes the call."""
 
     def __repr__(self) -> str:
         return f"<Call {self.service} {self.endpoint} attempt {self.attempt}>"

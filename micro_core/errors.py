@@ -151,8 +151,8 @@ class NotFound(MicroError):
     default_code = 404
 
 
-class Timeout(MicroError):
-    """The deadline passed before the answer came."""
+class Timeout(MicroError, TimeoutError):
+    """The deadline passed before the answer came; also a `TimeoutError` of Python's."""
 
     default_code = 408
 

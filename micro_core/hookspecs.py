@@ -13,6 +13,7 @@ Arguments that the ``make_…`` hooks share:
 - the parts that were made before: registry, then selector, transport, codecs, broker, client, server.
 """
 
+# mypy: disable-error-code="empty-body"
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from micro_core.broker import Broker
-from micro_core.client import Caller
+from micro_core.client import Caller, ClientDefaults
 from micro_core.codec import Codec
 from micro_core.middleware import CallMiddleware, ClientMiddleware, HandlerMiddleware, SubscriberMiddleware
 from micro_core.registry import Registry
@@ -53,8 +54,10 @@ def make_selector(name: str, address: Sequence[str], path: str, options: Mapping
 
 
 @hookspec(firstresult=True)
-def make_transport(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> Transport:
-    """Return a transport."""
+def make_transport(
+    name: str, address: Sequence[str], path: str, options: Mapping[str, str], pool_size: int, pool_ttl: float
+) -> Transport:
+    """Return a transport; it keeps at most ``pool_size`` idle connections to a node, each for ``pool_ttl`` seconds."""
 
 
 @hookspec(firstresult=True)
@@ -78,6 +81,7 @@ def make_client(
     transport: Transport,
     codecs: Sequence[Codec],
     middleware: Sequence[CallMiddleware],
+    defaults: ClientDefaults,
 ) -> Caller:
     """Return what makes calls; it puts ``middleware``, outermost first, round every attempt."""
 

@@ -1,0 +1,203 @@
+"""The client that applications hold: calls, streams and publishing by name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import anyio
+
+from micro_core._owned_tasks import OwnedTasks
+from micro_core._parts import Parts, load_parts
+from micro_core._proxy import make_proxy
+from micro_core.broker import Broker, PublishStats
+from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptions, ClientStream
+from micro_core.codec import Codec
+from micro_core.context import NEVER_PROPAGATED, current_context
+from micro_core.errors import Closed
+from micro_core.message import Headers, Message, canonical
+from micro_core.middleware import CallNext, fold
+from micro_core.registry import Registry
+from micro_core.selector import Selector
+from micro_core.transport import Transport
+
+__all__ = ["Client"]
+
+Response = TypeVar("Response")
+Handlers = TypeVar("Handlers")
+
+
+class Client:
+    """Calls services, opens streams, publishes. An async context manager; see docs/client.md.
+
+    Each part is a configuration string or an instance, which the client then opens and closes; what is not given comes
+    from flags, environment, file or default (docs/configuration.md). ``name`` goes out as ``Micro-From-Service``.
+
+    Entering raises `ConfigError` and `PluginError`.
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        registry: str | Registry | None = None,
+        selector: str | Selector | None = None,
+        transport: str | Transport | None = None,
+        codec: str | Codec | None = None,
+        broker: str | Broker | None = None,
+        client: str | Caller | None = None,
+        extensions: str | None = None,
+        argv: tuple[str, ...] = (),
+    ) -> None:
+        self._given: Mapping[str, Any] = {
+            "server_name": name or None,
+            "registry": registry,
+            "selector": selector,
+            "transport": transport,
+            "codec": codec,
+            "broker": broker,
+            "client": client,
+            "extensions": extensions,
+        }
+        self._argv = argv
+        self._parts: Parts | None = None
+        self._caller: Caller | None = None
+        self._invoke: CallNext = _not_open
+        self._tasks: OwnedTasks | None = None
+        self._opened = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        return f"<Client {'open' if self._caller is not None else 'closed'}, {self._caller!r}>"
+
+    async def __aenter__(self) -> Self:
+        if self._caller is not None:
+            raise Closed("the client is open already; one `async with` opens it once")
+        parts = load_parts(self._given, self._argv)
+        await self._opened.enter_async_context(parts.opened())
+        await self._opened.enter_async_context(self._using(parts))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._opened.aclose()
+
+    @asynccontextmanager
+    async def _using(self, parts: Parts) -> AsyncIterator[None]:
+        """Make calls with ``parts``, which are open, until the context is left."""
+        async with OwnedTasks() as self._tasks:
+            self._parts, self._caller = parts, parts.caller
+            self._invoke = fold(_dispatch(parts.caller), parts.host.middleware("client"))
+            try:
+                yield
+            finally:
+                self._caller, self._invoke = None, _not_open
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *arguments: object) -> None:
+        """Run an async function in the background until the client is left. Raises `Closed`."""
+        self._open_parts()
+        assert self._tasks is not None
+        self._tasks.start_soon(function, *arguments)
+
+    @overload
+    async def call(
+        self, service: str, endpoint: str, request: Any, response_type: type[Response], **options: Any
+    ) -> Response: ...
+    @overload
+    async def call(
+        self, service: str, endpoint: str, request: Any, response_type: Any = Any, **options: Any
+    ) -> Any: ...
+    async def call(self, service: str, endpoint: str, request: Any, response_type: Any = Any, **options: Any) -> Any:
+        """Return the reply of an endpoint, as ``response_type``.
+
+        ``options`` are the fields of `CallOptions`: ``timeout``, ``retries``, ``idempotent``, ``metadata``, ``filters``,
+        ``address``, … Raises the error that the handler raised, by its code, or what docs/errors.md lists for calls.
+        """
+        chosen = CallOptions(**options) if options else DEFAULT_OPTIONS
+        return await self._invoke(Call(service, endpoint, request, response_type, chosen))
+
+    @asynccontextmanager
+    async def stream(
+        self, service: str, endpoint: str, response_type: Any = Any, *, request_type: Any = None, **options: Any
+    ) -> AsyncIterator[ClientStream[Any]]:
+        """Open a stream of any kind with both directions in hand; leaving the context leaves the stream.
+
+        ``request_type`` decides the content type where it is not the one of ``response_type``; options as in `call`.
+        """
+        chosen = CallOptions(**options) if options else DEFAULT_OPTIONS
+        call = Call(service, endpoint, None, response_type, chosen, streaming=True)
+        if request_type is not None:
+            call.request_type = request_type
+        stream: ClientStream[Any] = await self._invoke(call)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+    def proxy(self, service: str, handler: type[Handlers], **options: Any) -> Handlers:
+        """Return an object with the methods of a handler's class, each of which calls ``service``.
+
+        Editors and type checkers see the class's own signatures. ``options`` as in `call`, for all of its calls.
+        Methods declared idempotent are retried as such, whatever the registry says.
+        """
+        return make_proxy(self, service, handler, options)
+
+    async def publish(
+        self, topic: str, message: Any, *, metadata: Mapping[str, str] | None = None, confirm: bool = False
+    ) -> None:
+        """Keep a message for every subscriber of ``topic`` known now; with ``confirm`` wait until each has handled it.
+
+        Raises `PublishError` where there is nobody to keep it for, or (``confirm``) naming who has not handled it.
+        """
+        parts = self._open_parts()
+        codec = parts.codec_set.for_type(type(message))
+        headers: Headers = _carried_on(parts.settings.propagate)
+        headers |= {canonical(name).encode(): value.encode() for name, value in (metadata or {}).items()}
+        headers |= {
+            b"Content-Type": codec.content_type.encode(),
+            b"Micro-Topic": topic.encode(),
+            b"Micro-Id": str(uuid.uuid4()).encode(),
+        }
+        if parts.settings.server_name:
+            headers.setdefault(b"Micro-From-Service", parts.settings.server_name.encode())
+        await parts.broker.publish(topic, Message(headers, codec.encode(message)), confirm=confirm)
+
+    async def flush(self, timeout: float = 25.0) -> int:
+        """Wait until every published message was taken, ``timeout`` seconds at most; return how many are left."""
+        broker = self._open_parts().broker
+        with anyio.move_on_after(timeout):
+            return await broker.flush()
+        return broker.stats().waiting
+
+    def publish_stats(self) -> PublishStats:
+        """Return how many messages wait to be taken, and how many were given up."""
+        return self._open_parts().broker.stats()
+
+    def _open_parts(self) -> Parts:
+        if self._parts is None or self._caller is None:
+            raise Closed("the client is not open: use it in `async with`, or start its service")
+        return self._parts
+
+
+async def _not_open(call: Call) -> Any:
+    raise Closed("the client is not open: use it in `async with`, or start its service")
+
+
+def _dispatch(caller: Caller) -> CallNext:
+    async def dispatch(call: Call) -> Any:
+        return await (caller.open(call) if call.streaming else caller.call(call))
+
+    return dispatch
+
+
+def _carried_on(propagate: tuple[str, ...]) -> Headers:
+    """Return the headers that a message published by a handler carries on from the handler's request."""
+    context = current_context()
+    if context is None:
+        return {}
+    names = [b"Traceparent", b"Tracestate", b"Micro-From-Service", *(canonical(name).encode() for name in propagate)]
+    carried = {name: context.headers[name] for name in names if name in context.headers and name not in NEVER_PROPAGATED}
+    return carried | (context.propagated or {})

@@ -1,0 +1,136 @@
+"""The nodes of every service that a client calls, kept fresh by watches of the registry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import anyio
+
+from micro_core._node_list import NodeList
+from micro_core._owned_tasks import OwnedTasks
+from micro_core.errors import MicroError, NoNode, RegistryError
+from micro_core.registry import Node, Record, Registry
+from micro_core.transport import Channel
+
+__all__ = ["Discovery"]
+
+log = logging.getLogger("micro.client")
+
+REFRESH_SECONDS = 60.0
+"""A watch may miss something: the whole list is asked for that often (docs/wire.md §6.3)."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+NAMES_SECONDS = 0.5
+"""How long an error may take to find out which services there are."""
+
+
+class Discovery:
+    """Node lists by service, each followed by a task of its own. An async context manager."""
+
+    def __init__(
+        self, registry: Registry, connect: Callable[[Node], Channel], random: Callable[[], float], lookup_timeout: float
+    ) -> None:
+        self._registry = registry
+        self._connect = connect
+        self._random = random
+        self._lookup_timeout = lookup_timeout
+        self._tasks = OwnedTasks()
+        self._followed: dict[str, _Followed] = {}
+        self._direct: dict[str, NodeList] = {}
+        self.known: dict[str, NodeList] = {}
+        """The lists that have nodes, ready for the hot path."""
+
+    async def __aenter__(self) -> Discovery:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for nodes in (*self.known.values(), *self._direct.values()):
+            nodes.close()
+        await self._tasks.aclose()
+
+    def at_address(self, address: str) -> NodeList:
+        """Return the list that holds just ``address``, for calls that name one."""
+        nodes = self._direct.get(address)
+        if nodes is None:
+            nodes = self._direct[address] = NodeList(address, self._connect, self._drop, self._random)
+            nodes.replace([Record(name=address, version="", nodes=(Node(id=address, address=address),))])
+        return nodes
+
+    async def find(self, service: str, deadline: float) -> NodeList:
+        """Return the list of a service as soon as it has a node.
+
+        Raises `NoNode` when the registry knows none for as long as the look-up may take, `RegistryError` when it does
+        not answer and no earlier list is left.
+        """
+        followed = self._followed.get(service)
+        if followed is None:
+            nodes = NodeList(service, self._connect, self._drop, self._random)
+            followed = self._followed[service] = _Followed(nodes)
+            self._tasks.start_soon(self._follow, followed)
+        started = anyio.current_time()
+        with anyio.CancelScope(deadline=min(started + self._lookup_timeout, deadline)):
+            while not followed.nodes and followed.error is None:
+                await followed.changed.wait()
+        if followed.nodes:
+            return followed.nodes
+        if followed.error is not None:
+            raise RegistryError(
+                f"registry {self._registry.name} gave no answer about {service!r}: {followed.error}"
+            ) from followed.error
+        raise await self._no_node(service, anyio.current_time() - started)
+
+    async def _no_node(self, service: str, seconds: float) -> NoNode:
+        names: list[str] = []
+        with anyio.move_on_after(NAMES_SECONDS):
+            try:
+                names = [name for name in await self._registry.services() if name != service]
+            except MicroError as error:
+                log.debug("registry %s does not list its services: %s", self._registry.name, error)
+        known = f"known services: {', '.join(names[:20])}" if names else "it knows no other service"
+        return NoNode(
+            f"no node of {service!r} in registry {self._registry.name} after {seconds:.1f} s; {known}", service=service
+        )
+
+    async def _follow(self, followed: _Followed) -> None:
+        service, pause = followed.nodes.service, FIRST_PAUSE
+        while True:
+            try:
+                async with self._registry.watch(service) as changes:
+                    followed.nodes.replace(await self._registry.lookup(service))
+                    self._wake(followed, None)
+                    pause = FIRST_PAUSE
+                    with anyio.move_on_after(REFRESH_SECONDS):
+                        async for change in changes:
+                            if change.record.name == service:
+                                followed.nodes.apply(change)
+                                self._wake(followed, None)
+                    continue
+            except Exception as error:
+                log.warning("registry %s, watching %s: %s", self._registry.name, service, error)
+                self._wake(followed, error)
+            await anyio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _wake(self, followed: _Followed, error: Exception | None) -> None:
+        followed.error = error
+        if followed.nodes:
+            self.known[followed.nodes.service] = followed.nodes
+        else:
+            self.known.pop(followed.nodes.service, None)
+        followed.changed.set()
+        followed.changed = anyio.Event()
+
+    def _drop(self, channel: Channel) -> None:
+        self._tasks.start_soon(channel.aclose)
+
+
+class _Followed:
+    """A node list, its last error, and who waits for a change."""
+
+    __slots__ = ("changed", "error", "nodes")
+
+    def __init__(self, nodes: NodeList) -> None:
+        self.nodes = nodes
+        self.error: Exception | None = None
+        self.changed = anyio.Event()

@@ -1,0 +1,220 @@
+"""Handlers from plain classes and functions: what an endpoint is called and what it takes, read off names and type hints."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, overload
+
+from micro_core.context import Context
+from micro_core.describe import describe
+from micro_core.errors import ConfigError
+from micro_core.registry import Endpoint
+from micro_core.server import Handler, HandlerKind
+
+__all__ = [
+    "EndpointOptions", "camel_case", "endpoint", "endpoint_of", "endpoint_options", "handler_of", "handlers_of", "idempotent",
+    "message_of", "with_class_options",
+]  # fmt: skip
+
+_MARK = "__micro_endpoint__"
+_STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncIterable, collections.abc.AsyncGenerator)
+_LONGEST_DESCRIPTION = 200
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOptions:
+    """What a decorator says about one endpoint; empty means: as the function's name and hints say."""
+
+    name: str = ""
+    idempotent: bool = False
+    internal: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@overload
+def endpoint(function: Function, /) -> Function: ...
+@overload
+def endpoint(
+    *, name: str = "", idempotent: bool = False, internal: bool = False, metadata: Mapping[str, str] | None = None
+) -> Callable[[Function], Function]: ...
+def endpoint(
+    function: Function | None = None,
+    /,
+    *,
+    name: str = "",
+    idempotent: bool = False,
+    internal: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> Function | Callable[[Function], Function]:
+    """Say how a handler's method or function is published.
+
+    ``name`` replaces the whole name (``Greeter.Hello``) or, without a dot, the method's; ``idempotent``: it may be
+    executed twice; ``internal``: answered, but not listed in the registry; ``metadata`` goes to the registry.
+    """
+    options = EndpointOptions(name=name, idempotent=idempotent, internal=internal, metadata=dict(metadata or {}))
+
+    def mark(function: Function) -> Function:
+        earlier = endpoint_options(function)
+        merged = EndpointOptions(
+            name=options.name or earlier.name,
+            idempotent=options.idempotent or earlier.idempotent,
+            internal=options.internal or earlier.internal,
+            metadata={**earlier.metadata, **options.metadata},
+        )
+        setattr(function, _MARK, merged)
+        return function
+
+    return mark if function is None else mark(function)
+
+
+def idempotent(function: Function) -> Function:
+    """Declare that a handler may be executed twice, so that clients may send a call again (docs/protocol.md §4)."""
+    return endpoint(idempotent=True)(function)
+
+
+def endpoint_options(function: Callable[..., Any]) -> EndpointOptions:
+    """Return what the decorators said about a function."""
+    options = getattr(function, _MARK, None)
+    return options if isinstance(options, EndpointOptions) else EndpointOptions()
+
+
+def camel_case(name: str) -> str:
+    """Return a Python name as Go spells it: ``greet_all`` is ``GreetAll``."""
+    return "".join(part[:1].upper() + part[1:] for part in re.split(r"[_\W]+", name) if part)
+
+
+def handlers_of(instance: object, prefix: str = "") -> Iterator[Handler]:
+    """Yield a handler for each public method of an object, ``prefix`` being the class's name where it is empty.
+
+    Raises `ConfigError` for methods that cannot be handlers.
+    """
+    prefix = prefix or type(instance).__name__
+    for name, function in inspect.getmembers(type(instance), inspect.isfunction):
+        if not name.startswith("_"):
+            yield handler_of(getattr(instance, name), prefix, function)
+
+
+def handler_of(function: Callable[..., Any], prefix: str, declared: Callable[..., Any] | None = None) -> Handler:
+    """Return the handler of one function or bound method. Raises `ConfigError` where it cannot be one."""
+    declared = declared or function
+    options = endpoint_options(declared)
+    name = options.name or camel_case(declared.__name__)
+    name = name if "." in name else f"{prefix}.{name}"
+    if name.count(".") != 1:
+        raise ConfigError(f"endpoint {name!r}: an endpoint's name is of the form 'Type.Method', with one dot")
+    shape = _Shape(function, name)
+    return Handler(
+        name=name,
+        kind=shape.kind,
+        function=shape.adapted(),
+        request_type=shape.request_type,
+        response_type=shape.response_type,
+        idempotent=options.idempotent,
+        internal=options.internal,
+        metadata=options.metadata,
+        description=(inspect.getdoc(declared) or "").strip().split("\n")[0][:_LONGEST_DESCRIPTION],
+    )
+
+
+def message_of(function: Callable[..., Any]) -> tuple[Callable[[Context, Any], Any], Any]:
+    """Return a subscriber as a function of context and message, and the message's type. Raises `ConfigError`."""
+    shape = _Shape(function, function.__qualname__)
+    if shape.kind is not HandlerKind.UNARY:
+        raise ConfigError(f"subscriber {function.__qualname__}: a subscriber takes one message and returns nothing")
+    return shape.adapted(), shape.request_type
+
+
+def endpoint_of(handler: Handler) -> Endpoint:
+    """Return the description of a handler for the registry (docs/wire.md §3.10)."""
+    metadata = dict(handler.metadata)
+    if handler.kind is not HandlerKind.UNARY:
+        metadata["stream"] = "true"
+    if handler.idempotent:
+        metadata["idempotent"] = "true"
+    if handler.description:
+        metadata.setdefault("description", handler.description)
+    request, response = describe(handler.request_type, "Request"), describe(handler.response_type, "Response")
+    return Endpoint(name=handler.name, request=request, response=response, metadata=metadata)
+
+
+class _Shape:
+    """What the signature of a function says."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function = function
+        self._name = name
+        hints = self._hints()
+        self._context, self._request = self._parameters(hints)
+        annotated = hints.get(self._request, Any) if self._request else Any
+        takes_stream, self.request_type = _unwrapped(annotated)
+        returned = hints.get("return", Any)
+        gives_stream, self.response_type = _unwrapped(returned)
+        gives_stream = gives_stream or inspect.isasyncgenfunction(function)
+        self.kind = _KINDS[takes_stream, gives_stream]
+        if gives_stream and inspect.iscoroutinefunction(function):
+            raise ConfigError(f"{name} is annotated to return a stream: give the answers with `yield`")
+        if not gives_stream and not inspect.iscoroutinefunction(function):
+            raise ConfigError(f"{name} is not `async def`: make it so, or start its name with an underscore")
+
+    def _hints(self) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(self._function)
+        except NameError as error:
+            raise ConfigError(
+                f"{self._name}: the type hint {error.name!r} is not known where the handler's module can see it"
+            ) from error
+
+    def _parameters(self, hints: dict[str, Any]) -> tuple[str, str]:
+        """Return the names of the parameters for context and request, empty where there is none."""
+        context = request = ""
+        for parameter in inspect.signature(self._function).parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                continue
+            hint = hints.get(parameter.name)
+            if hint is Context or Context in typing.get_args(hint) or (hint is None and parameter.name == "context"):
+                context = parameter.name
+            elif not request:
+                request = parameter.name
+            elif parameter.default is parameter.empty:
+                raise ConfigError(f"{self._name} takes {parameter.name!r} too: a handler takes a request and a Context")
+        return context, request
+
+    def adapted(self) -> Callable[[Context, Any], Any]:
+        """Return the function with the signature that the server calls."""
+        function, context_name, request_name = self._function, self._context, self._request
+        if not request_name and not context_name:
+            return lambda context, request: function()
+        if not request_name:
+            return lambda context, request: function(**{context_name: context})
+        if not context_name:
+            return lambda context, request: function(request)
+        return lambda context, request: function(**{request_name: request, context_name: context})
+
+
+_KINDS = {
+    (False, False): HandlerKind.UNARY,
+    (False, True): HandlerKind.SERVER_STREAM,
+    (True, False): HandlerKind.CLIENT_STREAM,
+    (True, True): HandlerKind.BIDIRECTIONAL,
+}
+
+
+def _unwrapped(hint: Any) -> tuple[bool, Any]:
+    """Return whether a hint is a stream, and of what."""
+    if typing.get_origin(hint) in _STREAMS:
+        return True, typing.get_args(hint)[0]
+    if hint in _STREAMS:
+        return True, Any
+    return False, hint
+
+
+def with_class_options(handler: Handler, metadata: Mapping[str, str], internal: bool) -> Handler:
+    """Return a handler with what was said about its whole class."""
+    return replace(handler, metadata={**metadata, **handler.metadata}, internal=internal or handler.internal)

@@ -1,0 +1,144 @@
+"""The parts of one service or client: chosen by settings, made by the plugin host, opened and closed in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
+
+from micro_core._codec_set import CodecSet
+from micro_core._plugins import PluginHost
+from micro_core.broker import Broker
+from micro_core.client import Caller, ClientDefaults
+from micro_core.codec import Codec
+from micro_core.config import Part, Settings, load
+from micro_core.errors import PluginNotFound
+from micro_core.registry import Registry
+from micro_core.selector import Selector
+from micro_core.server import Server
+from micro_core.transport import Transport
+
+__all__ = ["Parts", "load_parts"]
+
+
+def load_parts(given: Mapping[str, Any], argv: Sequence[str] = ()) -> Parts:
+    """Return the parts that settings and code ask for, made but not opened.
+
+    ``given`` are the values written in code: configuration strings, and instances, which are final.
+    Raises `ConfigError` and `PluginError`.
+    """
+    instances = {kind: value for kind, value in given.items() if not isinstance(value, str | None | Mapping | Sequence)}
+    code = {name: value for name, value in given.items() if value is not None and name not in instances}
+    settings = load(code=code, environ=os.environ, argv=argv)
+    host = PluginHost(allow=settings.plugins_allow, block=settings.plugins_block)
+    host.use_extensions(settings.extensions)
+    for kind, instance in instances.items():
+        host.check(kind, instance)
+    return Parts(settings, host, instances)
+
+
+class Parts:
+    """One object for each kind, opened and closed together."""
+
+    def __init__(self, settings: Settings, host: PluginHost, instances: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.host = host
+        self._instances = instances
+        self.registry = cast(Registry, self._make("registry", settings.registry))
+        self.selector = cast(Selector, self._make("selector", settings.selector))
+        self.transport = cast(
+            Transport,
+            self._make(
+                "transport",
+                settings.transport,
+                pool_size=settings.client_pool_size,
+                pool_ttl=settings.client_pool_ttl,
+            ),
+        )
+        self.codecs = self._make_codecs()
+        self.codec_set = CodecSet(self.codecs)
+        self._broker: Broker | None = None
+        self._broker_error: PluginNotFound | None = None
+        self._make_broker()
+        self.caller = cast(
+            Caller,
+            self._make(
+                "client",
+                settings.client,
+                registry=self.registry,
+                selector=self.selector,
+                transport=self.transport,
+                codecs=self.codecs,
+                middleware=host.middleware("call"),
+                defaults=ClientDefaults(
+                    service=settings.server_name,
+                    timeout=settings.client_request_timeout,
+                    retries=settings.client_retries,
+                    proxy=settings.proxy,
+                    proxy_address=settings.proxy_address,
+                    propagate=settings.propagate,
+                ),
+            ),
+        )
+
+    def _make(self, kind: str, part: Part, **made: Any) -> Any:
+        return self._instances[kind] if kind in self._instances else self.host.make(part, **made)
+
+    def _make_codecs(self) -> tuple[Codec, ...]:
+        if "codec" in self._instances:
+            return (self._instances["codec"],)
+        codecs: list[Codec] = []
+        for part in self.settings.codec:
+            try:
+                codecs += self.host.make(part)
+            except PluginNotFound:
+                if not part.optional:
+                    raise
+        return tuple(codecs)
+
+    def _make_broker(self) -> None:
+        """Make the broker; that the default one is not installed matters only to who needs it."""
+        try:
+            self._broker = cast(Broker, self._make("broker", self.settings.broker, registry=self.registry))
+        except PluginNotFound as error:
+            if self.settings.broker.source != "default":
+                raise
+            self._broker_error = error
+
+    def make_server(self, codecs: Sequence[Codec]) -> Server:
+        """Return the server; ``codecs`` come after the configured ones."""
+        return cast(
+            Server,
+            self._make(
+                "server",
+                self.settings.server,
+                transport=self.transport,
+                codecs=(*self.codecs, *codecs),
+                middleware=self.host.middleware("handler"),
+            ),
+        )
+
+    @property
+    def broker_name(self) -> str:
+        """The broker's name for the metadata of nodes; empty where there is none."""
+        return "" if self._broker is None else self._broker.name
+
+    @property
+    def broker(self) -> Broker:
+        """The broker. Raises `PluginNotFound` where the default one is not installed."""
+        if self._broker is None:
+            assert self._broker_error is not None
+            raise self._broker_error
+        return self._broker
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open everything, and close it in reverse order."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.registry)
+            await stack.enter_async_context(self.transport)
+            if self._broker is not None:
+                await stack.enter_async_context(self._broker)
+            await stack.enter_async_context(self.caller)
+            yield

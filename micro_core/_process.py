@@ -1,0 +1,62 @@
+"""A process that runs one service: flags, logging, event loop, signals."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import signal
+import sys
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import anyio
+
+from micro_core.errors import ConfigError, PluginError
+
+__all__ = ["run_process"]
+
+log = logging.getLogger("micro.service")
+
+
+def run_process(service: AbstractAsyncContextManager[Any], backend: str) -> None:
+    """Run a service until SIGTERM or SIGINT, then stop it in order; a second signal stops it at once.
+
+    Raises SystemExit with the sentence to show where a setting or a plugin is wrong.
+    """
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        anyio.run(_until_signal, service, backend=backend, backend_options=_options(backend))
+    except (ConfigError, PluginError) as error:
+        raise SystemExit(str(error)) from error
+
+
+def _options(backend: str) -> dict[str, Any]:
+    if backend == "asyncio" and sys.platform != "win32" and importlib.util.find_spec("uvloop") is not None:
+        return {"use_uvloop": True}
+    return {}
+
+
+async def _until_signal(service: AbstractAsyncContextManager[Any]) -> None:
+    """Run the service in a scope that the second signal cancels; its exceptions leave with their own type."""
+    stop, failure = anyio.Event(), None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_listen, stop, tasks.cancel_scope)
+        try:
+            async with service:
+                await stop.wait()
+                log.info("stopping: %r", service)
+        except Exception as error:
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _listen(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async for each in received:
+            if stop.is_set():
+                log.warning("second signal %s: stopping at once", each)
+                scope.cancel()
+            stop.set()

@@ -1,0 +1,73 @@
+"""When a call may be sent again, and how often all calls together may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from micro_core.errors import Executed, LimitExceeded, MicroError, ProtocolError, Timeout, Unavailable
+
+__all__ = ["Budget", "backoff", "may_retry"]
+
+FIRST_BACKOFF = 0.01
+LONGEST_BACKOFF = 1.0
+
+
+def may_retry(error: MicroError, idempotent: bool) -> bool:
+    """Tell whether another node may do better: where nothing was executed, or executing twice does no harm."""
+    if error.executed is Executed.YES or not isinstance(error, Unavailable | Timeout | ProtocolError | LimitExceeded):
+        return False
+    if isinstance(error, LimitExceeded) and error.code != LimitExceeded.default_code:
+        return False  # too large here is too large everywhere
+    return error.executed is Executed.NO or idempotent
+
+
+def backoff(retry: int, random: Callable[[], float]) -> float:
+    """Return the seconds to wait before a retry: none before the first, then a random part of a doubling span."""
+    if retry <= 1:
+        return 0.0
+    return random() * min(FIRST_BACKOFF * 2.0 ** (retry - 2), LONGEST_BACKOFF)
+
+
+class Budget:
+    """A token bucket that bounds all retries of a client to a share of its calls.
+
+    20 % of the calls and 10 a second, saved up over 10 s: with 500 calls/s and one of three nodes frozen a window of
+    1 s refuses 71 retries, one of 10 s none.
+    """
+
+    __slots__ = ("_calls", "_now", "_per_second", "_rate", "_share", "_since", "_tokens", "_window")
+
+    def __init__(
+        self, now: Callable[[], float], *, share: float = 0.2, per_second: float = 10.0, window: float = 10.0
+    ) -> None:
+        self._now = now
+        self._share = share
+        self._per_second = per_second
+        self._window = window
+        self._tokens = per_second * window
+        self._since = now()
+        self._calls = 0
+        self._rate = 0.0
+
+    def earn(self) -> None:
+        """Count a call."""
+        self._calls += 1
+
+    def spend(self) -> bool:
+        """Take one retry; False where the budget is used up."""
+        self._settle()
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def _settle(self) -> None:
+        """Turn the calls and the time since the last retry into tokens, no more than a window's worth."""
+        now = self._now()
+        seconds = now - self._since
+        if seconds > 0:
+            self._rate += (self._calls / seconds - self._rate) * (1 - math.exp(-seconds / self._window))
+            most = self._window * (self._per_second + self._share * self._rate)
+            self._tokens = min(self._tokens + seconds * self._per_second + self._calls * self._share, most)
+            self._since, self._calls = now, 0

@@ -1,0 +1,101 @@
+"""Subscribers: from a message of the broker, or an event on the rpc port, to the functions that want it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from micro_core._codec_set import CodecSet
+from micro_core._handlers import message_of
+from micro_core.broker import DeadLetter, Subscription
+from micro_core.context import Context, _current
+from micro_core.describe import describe
+from micro_core.message import Message
+from micro_core.middleware import HandleNext, SubscriberMiddleware, fold
+from micro_core.registry import Endpoint
+
+__all__ = ["Subscriber", "Subscribers"]
+
+log = logging.getLogger("micro.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscriber:
+    """A function that wants the messages of a topic."""
+
+    name: str
+    topic: str
+    queue: str
+    function: HandleNext
+    message_type: Any
+    concurrency: int = 1
+    retries: int = 3
+    dead_letter: DeadLetter | None = None
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], topic: str, **options: Any) -> Subscriber:
+        """Return the subscriber of a function. Raises `ConfigError` where it cannot be one."""
+        adapted, message_type = message_of(function)
+        return cls(name=function.__qualname__, topic=topic, function=adapted, message_type=message_type, **options)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The subscriber's description for the registry (docs/wire.md §3.10)."""
+        return Endpoint(
+            name=self.name.rpartition("<locals>.")[2],
+            request=describe(self.message_type, "Message"),
+            metadata={"topic": self.topic, "subscriber": "true"},
+        )
+
+
+class Subscribers:
+    """All subscribers of a service, with their middleware."""
+
+    def __init__(
+        self, service: str, subscribers: Sequence[Subscriber], codecs: CodecSet, middleware: Sequence[SubscriberMiddleware]
+    ) -> None:
+        self._service = service
+        self._codecs = codecs
+        self._wanted = [(subscriber, fold(subscriber.function, middleware)) for subscriber in subscribers]
+
+    def subscriptions(self) -> list[Subscription]:
+        """Return what to subscribe to at the broker."""
+        return [
+            Subscription(
+                topic=subscriber.topic,
+                handler=self._handler(subscriber, function),
+                queue=subscriber.queue,
+                concurrency=subscriber.concurrency,
+                retries=subscriber.retries,
+                dead_letter=subscriber.dead_letter,
+            )
+            for subscriber, function in self._wanted
+        ]
+
+    def _handler(self, subscriber: Subscriber, function: HandleNext) -> Callable[[str, Message], Any]:
+        async def handle(topic: str, message: Message) -> None:
+            context = Context(message.headers, service=self._service, endpoint=topic)
+            token = _current.set(context)
+            try:
+                await self._deliver(subscriber, function, message, context)
+            finally:
+                _current.reset(token)
+
+        return handle
+
+    async def on_event(self, topic: str, message: Message, context: Context) -> None:
+        """Hand an event of the rpc port to every subscriber of its topic; what nobody wants is ignored, as Go does."""
+        wanted = [(subscriber, function) for subscriber, function in self._wanted if subscriber.topic == topic]
+        if not wanted:
+            log.warning("event for topic %r, which nobody here subscribes to", topic)
+        for subscriber, function in wanted:
+            await self._deliver(subscriber, function, message, context)
+
+    async def _deliver(
+        self, subscriber: Subscriber, function: HandleNext, message: Message, context: Context
+    ) -> None:
+        content_type = message.headers.get(b"Content-Type", b"application/protobuf").decode("latin-1")
+        codec = self._codecs.find(content_type, subscriber.message_type)
+        await function(context, codec.decoder(subscriber.message_type)(message.body))

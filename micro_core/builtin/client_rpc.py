@@ -1,0 +1,302 @@
+"""The client ``rpc``: Go Micro's calls (docs/wire.md §3), with deadlines, choice of node and retries (docs/client.md)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random as _random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from micro_core._build import build
+from micro_core._codec_set import CodecSet
+from micro_core._discovery import Discovery
+from micro_core._node_list import NodeList, Target
+from micro_core._retry import Budget, backoff, may_retry
+from micro_core._runtime import clock
+from micro_core._wire_errors import error_from_wire
+from micro_core.builtin._client_stream import RpcStream
+from micro_core.builtin._route import FramedHead, Route, route_of
+from micro_core.client import Call, Caller, ClientDefaults, ClientStream
+from micro_core.codec import Codec
+from micro_core.context import current_context
+from micro_core.errors import (
+    BadRequest,
+    Closed,
+    ConnectFailed,
+    ConnectionLost,
+    Executed,
+    MicroError,
+    NoNode,
+    ProtocolError,
+    Timeout,
+)
+from micro_core.hookspecs import hookimpl
+from micro_core.message import Headers, Message, canonical
+from micro_core.middleware import CallMiddleware, fold
+from micro_core.registry import Node, Registry
+from micro_core.selector import Selector
+from micro_core.transport import Head, Transport
+
+__all__ = ["RpcClient"]
+
+PROPAGATED = (b"Traceparent", b"Tracestate", b"Micro-From-Service")
+"""Headers of a request that calls of its handler always carry on."""
+
+
+@hookimpl
+def make_client(
+    options: Mapping[str, str],
+    registry: Registry,
+    selector: Selector,
+    transport: Transport,
+    codecs: Sequence[Codec],
+    middleware: Sequence[CallMiddleware],
+    defaults: ClientDefaults,
+) -> Caller:
+    return build(
+        RpcClient,
+        options,
+        registry=registry,
+        selector=selector,
+        transport=transport,
+        codecs=codecs,
+        middleware=middleware,
+        defaults=defaults,
+    )
+
+
+class RpcClient(Caller):
+    """Calls over any transport. ``attempt_timeout`` and ``lookup_timeout`` are seconds."""
+
+    name = "rpc"
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        selector: Selector,
+        transport: Transport,
+        codecs: Sequence[Codec],
+        middleware: Sequence[CallMiddleware] = (),
+        defaults: ClientDefaults | None = None,
+        attempt_timeout: float = 1.0,
+        lookup_timeout: float = 1.0,
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        self._selector = selector
+        self._codecs = CodecSet(codecs)
+        self._defaults = defaults or ClientDefaults()
+        self._attempt_timeout = attempt_timeout
+        self._random = random
+        self._discovery = Discovery(registry, transport.connect, random, lookup_timeout)
+        self._send = fold(self._send_once, middleware)
+        self._routes: dict[Any, Route] = {}
+        self._ids = itertools.count(1)
+        self._opened = AsyncExitStack()
+        self._propagate = PROPAGATED + tuple(canonical(name).encode() for name in self._defaults.propagate)
+        self._from_service = {b"Micro-From-Service": self._defaults.service.encode()} if self._defaults.service else {}
+        self._open = False
+
+    def __repr__(self) -> str:
+        return f"<RpcClient {'open' if self._open else 'closed'}, {len(self._discovery.known)} services known>"
+
+    async def __aenter__(self) -> Self:
+        self._now = clock()
+        self._budget = Budget(self._now)
+        await self._opened.enter_async_context(self._discovery)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        self._open = False
+        await self._opened.aclose()
+
+    async def call(self, call: Call) -> Any:
+        route, nodes = await self._prepare(call, self._defaults.timeout)
+        body = route.encode(call.request)
+        idempotent = call.options.idempotent
+        if idempotent is None:
+            idempotent = call.endpoint in nodes.idempotent
+        self._budget.earn()
+        return await self._attempts(call, nodes, (route, body), idempotent, self._send)
+
+    async def open(self, call: Call) -> ClientStream[Any]:
+        route, nodes = await self._prepare(call, math.inf)
+        self._budget.earn()
+        stream: ClientStream[Any] = await self._attempts(call, nodes, (route, b""), False, self._send)
+        return stream
+
+    async def _prepare(self, call: Call, timeout: float) -> tuple[Route, NodeList]:
+        """Set the call's deadline and headers; return how its values are coded, and the nodes to choose from."""
+        if not self._open:
+            raise Closed("the client is not open: use it in `async with`")
+        options = call.options
+        if options.timeout is not None:
+            timeout = options.timeout
+        deadline = min(self._now() + timeout, anyio.current_effective_deadline())
+        context = current_context()
+        if context is not None:
+            deadline = min(deadline, context.deadline)
+            self._carry_on(context.headers, context.propagated, call)
+        call.deadline = deadline
+        key = (call.service, call.endpoint, call.request_type, call.response_type, options.content_type)
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = route_of(call, self._codecs, self._from_service)
+        service = self._defaults.proxy or call.service
+        address = options.address or self._defaults.proxy_address
+        nodes = self._discovery.at_address(address) if address else self._discovery.known.get(service)
+        if nodes is None:
+            nodes = await self._discovery.find(service, deadline)
+        return route, nodes
+
+    def _carry_on(self, headers: Mapping[bytes, bytes], marked: Headers | None, call: Call) -> None:
+        for name in self._propagate:
+            value = headers.get(name)
+            if value is not None:
+                call.metadata.setdefault(name.decode(), value.decode("utf-8", "replace"))
+        for name, value in (marked or {}).items():
+            call.metadata.setdefault(name.decode(), value.decode("utf-8", "replace"))
+
+    async def _attempts(
+        self, call: Call, nodes: NodeList, coded: tuple[Route, bytes], idempotent: bool, send: Callable[[Call], Any]
+    ) -> Any:
+        """Make the call, at other nodes again where that is right."""
+        options, deadline, started = call.options, call.deadline, self._now()
+        retries = self._defaults.retries if options.retries is None else options.retries
+        attempt_timeout = self._attempt_timeout if options.attempt_timeout is None else options.attempt_timeout
+        tried: list[str] = []
+        failures: list[str] = []
+        while True:
+            now = self._now()
+            target = self._choose(nodes, call, tried, now)
+            call.node, call.attempt = target.node, len(tried)
+            call.state = (coded, nodes, target)
+            again = len(tried) < retries and idempotent and not call.streaming
+            call.deadline = min(deadline, now + attempt_timeout) if again else deadline
+            try:
+                return await send(call)
+            except MicroError as error:
+                tried.append(target.node.id)
+                error.service, error.node, error.attempts = call.service, target.node.address, len(tried)
+                if error.executed is Executed.YES:
+                    raise
+                failures.append(f"{target.node.address} ({self._now() - now:.2f} s): {error.detail}")
+                if not self._another(error, idempotent and not call.streaming, tried, nodes, retries, deadline):
+                    error.detail = self._explain(call, error, failures, self._now() - started)
+                    raise
+                pause = backoff(len(tried), self._random)
+            if pause:
+                await anyio.sleep(pause)
+
+    def _another(
+        self, error: MicroError, idempotent: bool, tried: list[str], nodes: NodeList, retries: int, deadline: float
+    ) -> bool:
+        """Tell whether to go on; what was not executed may be tried at every node, the rest as often as configured."""
+        if not may_retry(error, idempotent) or self._now() >= deadline or retries == 0:
+            return False
+        unexecuted_left = error.executed is Executed.NO and len(tried) < len(nodes)
+        return (unexecuted_left or len(tried) <= retries) and self._budget.spend()
+
+    def _explain(self, call: Call, error: MicroError, failures: list[str], seconds: float) -> str:
+        if len(failures) == 1:
+            return f"{call.service} {call.endpoint} at {failures[0]}"
+        return f"{call.service} {call.endpoint} failed after {seconds:.2f} s and {len(failures)} attempts: " + "; ".join(
+            failures
+        )
+
+    def _choose(self, nodes: NodeList, call: Call, tried: list[str], now: float) -> Target:
+        candidates: Sequence[Node] = nodes.candidates(call.options.filters, now)
+        if tried:
+            candidates = [node for node in candidates if node.id not in tried] or candidates
+        if not candidates:
+            raise NoNode(
+                f"none of the {len(nodes)} nodes of {call.service!r} fits the filters of the call", service=call.service
+            )
+        node = candidates[0] if len(candidates) == 1 else self._selector.select(call.service, candidates)
+        target = nodes.target(node)
+        if target is None:
+            raise NoNode(f"the node {node.id} of {call.service!r} has just gone", service=call.service)
+        return target
+
+    async def _send_once(self, call: Call) -> Any:
+        """Make one attempt, and let node list and selector know how it went."""
+        (route, body), nodes, target = call.state
+        now = self._now()
+        selector = self._selector
+        if selector.feedback:
+            selector.started(target.node)
+        ok = True
+        try:
+            if call.streaming:
+                return await self._open_once(call, route, target, now)
+            head = target.heads.get(route)
+            if head is None:
+                head = target.heads[route] = route.head(target.node)
+            id = next(self._ids)
+            headers = self._headers(call, now)
+            framing = head.framing
+            if framing is not None:
+                body = framing.pack_request(call.endpoint, id, body)
+            reply = await target.channel.call(head, id, headers, body, call.deadline)
+        except (ConnectFailed, ConnectionLost, ProtocolError) as error:
+            ok = False
+            nodes.failed(target, refused=isinstance(error, ConnectFailed), now=self._now())
+            raise
+        except Timeout:
+            ok = self._now() - now < self._attempt_timeout * 0.9
+            if not ok:
+                nodes.failed(target, refused=False, now=self._now())
+            raise
+        finally:
+            if selector.feedback:
+                selector.finished(target.node, self._now() - now, ok)
+        if target.health.failures or target.health.ejections:
+            nodes.succeeded(target)
+        return self._read(route, head, reply)
+
+    def _headers(self, call: Call, now: float) -> Headers:
+        headers: Headers = {}
+        if call.deadline != math.inf:
+            headers[b"Timeout"] = b"%d" % max((call.deadline - now) * 1e9, 0)
+        for name, value in call.metadata.items():
+            headers[canonical(name).encode()] = value.encode()
+        return headers
+
+    def _read(self, route: Route, head: FramedHead, reply: Message) -> Any:
+        framing = head.framing
+        error = reply.headers.get(b"Micro-Error") or reply.headers.get(b"X-Micro-Error")
+        body = reply.body
+        if framing is not None and body:
+            _, body, text = framing.unpack_reply(body)
+            if text:
+                raise error_from_wire(text)
+        if error:
+            raise error_from_wire(error)
+        if reply.headers.get(b"Content-Type") == b"text/plain" and body[:24].lower() == b"unsupported content-type":
+            raise BadRequest(body.decode("utf-8", "replace")[:200], executed=Executed.NO)
+        return route.decode(body)
+
+    async def _open_once(self, call: Call, route: Route, target: Target, now: float) -> RpcStream:
+        stream = await target.channel.open_stream(call.deadline)
+        try:
+            id = next(self._ids)
+            number = b"%d" % id
+            headers = route.head(target.node).headers | self._headers(call, now)
+            head = Head(headers | {b"Micro-Id": number, b"Micro-Stream": number})
+            await stream.send(head, {}, route.opening)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await stream.aclose()
+            raise
+        return RpcStream(call, route, head, stream)

@@ -1,0 +1,221 @@
+"""The server ``rpc``: answers Go Micro's calls, streams and events (docs/wire.md §3, §4.3)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+
+from micro_core._build import build
+from micro_core._codec_set import CodecSet
+from micro_core._runtime import Runner, clock, open_runner
+from micro_core.builtin._exchange import EventExchange, Exchange, refuse
+from micro_core.builtin._server_route import ServerRoute, legacy_endpoint, route_of
+from micro_core.builtin._server_stream import RefusedStream, StreamExchange
+from micro_core.codec import Codec
+from micro_core.errors import BadRequest, MicroError, NotFound, Timeout
+from micro_core.hookspecs import hookimpl
+from micro_core.middleware import HandlerMiddleware
+from micro_core.server import Handler, HandlerKind, OnEvent, Running, Server
+from micro_core.transport import Limits, Listener, Request, Transport
+
+__all__ = ["RpcServer"]
+
+log = logging.getLogger("micro.server")
+
+EOS = b"EOS"
+
+
+@hookimpl
+def make_server(
+    transport: Transport, codecs: Sequence[Codec], middleware: Sequence[HandlerMiddleware], options: Mapping[str, str]
+) -> Server:
+    return build(RpcServer, options, transport=transport, codecs=codecs, middleware=middleware)
+
+
+class RpcServer(Server):
+    """Answers calls over any transport."""
+
+    name = "rpc"
+
+    def __init__(
+        self, *, transport: Transport, codecs: Sequence[Codec], middleware: Sequence[HandlerMiddleware] = ()
+    ) -> None:
+        self._transport = transport
+        self._codecs = CodecSet(codecs)
+        self._middleware = tuple(middleware)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return {"protocol": "mucp", "server": "mucp", "transport": self._transport.name, **self._transport.metadata}
+
+    def serve(
+        self, service: str, address: str, handlers: Mapping[str, Handler], on_event: OnEvent, limits: Limits
+    ) -> AbstractAsyncContextManager[Running]:
+        return self._serve(service, address, handlers, on_event, limits)
+
+    @asynccontextmanager
+    async def _serve(
+        self, service: str, address: str, handlers: Mapping[str, Handler], on_event: OnEvent, limits: Limits
+    ) -> AsyncIterator[Running]:
+        async with open_runner() as runner:
+            dispatcher = Dispatcher(service, handlers, on_event, self._codecs, self._middleware, runner)
+            async with self._transport.listen(address, dispatcher.receive, limits) as listener:
+                yield _Running(listener, dispatcher)
+
+
+class Dispatcher:
+    """Finds what a request is for, and hands it to the runner. Everything in it is synchronous."""
+
+    def __init__(
+        self,
+        service: str,
+        handlers: Mapping[str, Handler],
+        on_event: OnEvent,
+        codecs: CodecSet,
+        middleware: Sequence[HandlerMiddleware],
+        runner: Runner,
+    ) -> None:
+        self.service = service
+        self._handlers = {name.encode(): handler for name, handler in handlers.items()}
+        self._on_event = on_event
+        self._codecs = codecs
+        self._middleware = middleware
+        self._runner = runner
+        self._routes: dict[tuple[bytes, bytes], ServerRoute] = {}
+        self._now = clock()
+        self.draining = False
+        self.in_flight = 0
+        self.on_idle: Callable[[], None] | None = None
+
+    def receive(self, request: Request) -> None:
+        """Take a request from the transport."""
+        headers = request.headers
+        route = self._routes.get((headers.get(b"Micro-Endpoint", b""), headers.get(b"Content-Type", b"")))
+        if route is None or self.draining or b"Micro-Topic" in headers:
+            try:
+                route = self._look_up(request)
+            except MicroError as error:
+                self._refuse(request, error)
+                return
+            if route is None:
+                return
+        timeout = headers.get(b"Timeout")
+        deadline = math.inf if timeout is None else self._now() + seconds_from_wire(timeout)
+        self.in_flight += 1
+        stream = request.stream
+        if stream is None:
+            self._runner.submit(Exchange(self, route, request, deadline))
+        else:
+            self._runner.submit(StreamExchange(self, route, request, stream, deadline))
+
+    def _refuse(self, request: Request, error: MicroError) -> None:
+        if request.stream is None:
+            refuse(self, request, error)
+        else:
+            self.in_flight += 1
+            self._runner.submit(RefusedStream(self, request, request.stream, error))
+
+    def finished(self) -> None:
+        """Count down a request."""
+        self.in_flight -= 1
+        if self.in_flight == 0 and self.on_idle is not None:
+            self.on_idle()
+
+    def _look_up(self, request: Request) -> ServerRoute | None:
+        """Return the route of a request; None where it was an event, which is under way by then.
+
+        Raises `NotFound` and `BadRequest` for requests that cannot be handled.
+        """
+        headers = request.headers
+        if headers.get(b"Micro-Error") == EOS:
+            return None  # the end of a stream that has ended here: nothing is answered (docs/wire.md §3.4)
+        if self.draining:
+            raise Timeout(f"{self.service} is stopping: try another node")
+        topic = headers.get(b"Micro-Topic") or headers.get(b"X-Micro-Topic")
+        if topic:
+            self.in_flight += 1
+            self._runner.submit(EventExchange(self, self._on_event, topic, request))
+            return None
+        content_type = headers.get(b"Content-Type") or b"application/protobuf"
+        endpoint = _first(headers, b"Micro-Endpoint", b"Micro-Method", b"X-Micro-Endpoint", b"X-Micro-Method")
+        service = _first(headers, b"Micro-Service", b"X-Micro-Service")
+        if not _first(headers, b"Micro-Protocol", b"X-Micro-Protocol") and (
+            not (endpoint or service) or _first(headers, b"Micro-Target", b"X-Micro-Target")
+        ):
+            content_type = LEGACY.get(content_type, content_type)
+            endpoint = endpoint or legacy_endpoint(self._codecs, content_type, request.body)
+        handler = self._handlers.get(endpoint)
+        if handler is None:
+            raise self._unknown(endpoint)
+        if request.stream is None and handler.kind is not HandlerKind.UNARY:
+            raise BadRequest(f"{handler.name} is a {handler.kind} endpoint: open it as a stream")
+        route = route_of(handler, content_type.decode("latin-1"), self._codecs, self._middleware)
+        if handler.kind is not HandlerKind.UNARY:
+            return route  # not kept: a request for it that opens no stream must come here too
+        if content_type == headers.get(b"Content-Type") and endpoint == headers.get(b"Micro-Endpoint"):
+            self._routes[endpoint, content_type] = route
+        return route
+
+    def _unknown(self, endpoint: bytes) -> MicroError:
+        name = endpoint.decode("utf-8", "replace")
+        if not name:
+            return BadRequest("the request names no endpoint: send the header Micro-Endpoint: Type.Method")
+        if name.count(".") != 1:
+            return BadRequest(f"endpoint {name[:200]!r} is not of the form 'Type.Method'")
+        listed = sorted(handler.name for handler in self._handlers.values() if not handler.internal)
+        return NotFound(f"{self.service} has no endpoint {name[:200]!r}; it has: {', '.join(listed[:50]) or 'none'}")
+
+
+class _Running(Running):
+    """A listener and what is under way behind it."""
+
+    def __init__(self, listener: Listener, dispatcher: Dispatcher) -> None:
+        self._listener = listener
+        self._dispatcher = dispatcher
+
+    def __repr__(self) -> str:
+        state = "draining" if self._dispatcher.draining else "serving"
+        return f"<RpcServer {self._dispatcher.service} at {self.address} {state}, {self.in_flight} in flight>"
+
+    @property
+    def address(self) -> str:
+        return self._listener.address
+
+    @property
+    def in_flight(self) -> int:
+        return self._dispatcher.in_flight
+
+    async def drain(self) -> None:
+        self._dispatcher.draining = True
+        await self._listener.stop_accepting()
+        if self._dispatcher.in_flight:
+            idle = anyio.Event()
+            self._dispatcher.on_idle = idle.set
+            await idle.wait()
+
+
+LEGACY = {
+    b"application/json": b"application/json-rpc",
+    b"application/protobuf": b"application/proto-rpc",
+    b"application/octet-stream": b"application/proto-rpc",
+}
+"""The codecs of requests that carry none of our headers (docs/wire.md §3.6)."""
+
+
+def _first(headers: Mapping[bytes, bytes], *names: bytes) -> bytes:
+    for name in names:
+        value = headers.get(name)
+        if value:
+            return value
+    return b""
+
+
+def seconds_from_wire(timeout: bytes) -> float:
+    """Return a ``Timeout`` header, decimal nanoseconds, in seconds; a malformed one is ignored (docs/wire.md §3.3)."""
+    if not timeout.isdigit() or len(timeout) > 19:
+        return math.inf
+    return int(timeout) / 1e9

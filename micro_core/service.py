@@ -1,0 +1,364 @@
+"""A service: handlers and subscribers with a name, and the life of the process that runs them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import anyio
+
+from micro_core._address import advertised, reach
+from micro_core._client import Client
+from micro_core._codec_set import CodecSet
+from micro_core._debug import Debug, DebugCodec
+from micro_core._handlers import camel_case, endpoint_of, endpoint_options, handler_of, handlers_of, with_class_options
+from micro_core._owned_tasks import OwnedTasks
+from micro_core._process import run_process
+from micro_core._parts import Parts, load_parts
+from micro_core._subscribers import Subscriber, Subscribers
+from micro_core.broker import Broker, DeadLetter
+from micro_core.client import Caller
+from micro_core.codec import Codec
+from micro_core.errors import Closed, ConfigError, MicroError, RegistryError
+from micro_core.registry import Node, Record, Registry
+from micro_core.selector import Selector
+from micro_core.server import Handler, Running, Server
+from micro_core.transport import Limits, Transport
+
+__all__ = ["Service"]
+
+log = logging.getLogger("micro.service")
+
+Registered = TypeVar("Registered")
+Hook = TypeVar("Hook", bound=Callable[[], Any])
+
+DRAIN_SECONDS = 25.0
+"""How long a stopping service waits for the calls that are under way."""
+GOODBYE_SECONDS = 5.0
+"""How long taking itself out of the registry may hold up a stop."""
+
+
+class Service:
+    """Handlers and subscribers with a name. ``async with service:`` runs it; `run` does that for a whole process.
+
+    Each part is a configuration string or an instance, which the service then opens and closes; what is not given comes
+    from flags, environment, file or default (docs/configuration.md). ``linger`` is how many seconds a service that has
+    deregistered goes on serving callers that have not heard of it. Entering raises `ConfigError` and `PluginError`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str | None = None,
+        address: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        registry: str | Registry | None = None,
+        selector: str | Selector | None = None,
+        transport: str | Transport | None = None,
+        codec: str | Codec | None = None,
+        broker: str | Broker | None = None,
+        client: str | Caller | None = None,
+        server: str | Server | None = None,
+        extensions: str | None = None,
+        limits: Limits | None = None,
+        linger: float = 0.25,
+        argv: Sequence[str] = (),
+    ) -> None:
+        self._given: dict[str, Any] = {
+            "server_name": name,
+            "server_version": version,
+            "server_address": address,
+            "server_metadata": metadata,
+            "registry": registry,
+            "selector": selector,
+            "transport": transport,
+            "codec": codec,
+            "broker": broker,
+            "client": client,
+            "server": server,
+            "extensions": extensions,
+        }
+        self._name = name
+        self._argv = tuple(argv)
+        self._limits = limits or Limits()
+        self._linger = linger
+        self._handlers: dict[str, Handler] = {}
+        self._subscribers: list[Subscriber] = []
+        self._hooks: dict[str, list[Callable[[], Any]]] = {}
+        self._client = Client()
+        self._opened = AsyncExitStack()
+        self._running: Running | None = None
+        self._node: Node | None = None
+        self.handler(Debug())
+
+    def __repr__(self) -> str:
+        where = "stopped" if self._running is None else f"at {self._running.address}"
+        return f"<Service {self.name} {where}, {len(self._handlers)} handlers, {len(self._subscribers)} subscribers>"
+
+    @property
+    def name(self) -> str:
+        """The service's name; flags and environment may change it until it is entered."""
+        return self._name
+
+    @property
+    def client(self) -> Client:
+        """A client on the service's own parts, for use while it runs."""
+        return self._client
+
+    @property
+    def address(self) -> str:
+        """The address bound, ``host:port``. Raises `Closed` where the service does not run."""
+        if self._running is None:
+            raise Closed(f"service {self.name} is not running")
+        return self._running.address
+
+    @property
+    def node(self) -> Node:
+        """The node as registered. Raises `Closed` where the service does not run."""
+        if self._node is None:
+            raise Closed(f"service {self.name} is not running")
+        return self._node
+
+    # What it does
+
+    @overload
+    def handler(self, target: Registered, /) -> Registered: ...
+    @overload
+    def handler(
+        self, /, *, name: str = "", internal: bool = False, metadata: Mapping[str, str] | None = None
+    ) -> Callable[[Registered], Registered]: ...
+    def handler(
+        self,
+        target: Any = None,
+        /,
+        *,
+        name: str = "",
+        internal: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Register a class, an instance or a single function; use it as a decorator, with or without options.
+
+        Every public method of a class is an endpoint, ``Class.Method``; a function is one of a type named after the
+        service. ``name`` replaces the type's name, ``internal`` keeps all of it out of the registry, ``metadata`` goes there.
+        Raises `ConfigError` for what cannot be a handler, and for a name that is taken.
+        """
+
+        def register(target: Any) -> Any:
+            for handler in self._handlers_in(target, name):
+                if handler.name in self._handlers:
+                    raise ConfigError(f"endpoint {handler.name!r} is registered twice at service {self.name!r}")
+                self._handlers[handler.name] = with_class_options(handler, metadata or {}, internal)
+            return target
+
+        return register if target is None else register(target)
+
+    def _handlers_in(self, target: Any, name: str) -> list[Handler]:
+        if inspect.isclass(target):
+            try:
+                return list(handlers_of(target(), name or endpoint_options(target).name))
+            except TypeError as error:
+                raise ConfigError(
+                    f"{target.__name__} cannot be made without arguments ({error}): register an instance, "
+                    f"service.handler({target.__name__}(...))"
+                ) from error
+        if inspect.isfunction(target) or inspect.ismethod(target):
+            return [handler_of(target, name or camel_case(self.name.rpartition(".")[2]))]
+        return list(handlers_of(target, name))
+
+    def subscriber(
+        self,
+        topic: str,
+        *,
+        queue: str = "",
+        concurrency: int = 1,
+        retries: int = 3,
+        dead_letter: DeadLetter | None = None,
+    ) -> Callable[[Registered], Registered]:
+        """Register a function for the messages of ``topic``; used as a decorator.
+
+        Of the subscribers that share a ``queue`` one gets each message; without one every subscriber does. See
+        `micro_core.Subscription` for the other options. Raises `ConfigError` for what cannot be a subscriber.
+        """
+
+        def register(function: Any) -> Any:
+            self._subscribers.append(
+                Subscriber.of(
+                    function,
+                    topic,
+                    queue=queue,
+                    concurrency=concurrency,
+                    retries=retries,
+                    dead_letter=dead_letter,
+                )
+            )
+            return function
+
+        return register
+
+    # Its life
+
+    def before_start(self, hook: Hook) -> Hook:
+        """Call ``hook`` (plain or async) before anything is opened; a decorator."""
+        return self._add_hook("before_start", hook)
+
+    def after_start(self, hook: Hook) -> Hook:
+        """Call ``hook`` when the service is registered; a decorator."""
+        return self._add_hook("after_start", hook)
+
+    def before_stop(self, hook: Hook) -> Hook:
+        """Call ``hook`` while the service is still registered; a decorator."""
+        return self._add_hook("before_stop", hook)
+
+    def after_stop(self, hook: Hook) -> Hook:
+        """Call ``hook`` when everything is closed; a decorator."""
+        return self._add_hook("after_stop", hook)
+
+    def _add_hook(self, moment: str, hook: Hook) -> Hook:
+        self._hooks.setdefault(moment, []).append(hook)
+        return hook
+
+    async def _call_hooks(self, moment: str) -> None:
+        for hook in self._hooks.get(moment, ()):
+            result = hook()
+            if isinstance(result, Awaitable):
+                await result
+
+    async def __aenter__(self) -> Self:
+        if self._running is not None:
+            raise Closed(f"service {self.name} is running already")
+        parts = load_parts(self._given, self._argv)
+        self._name = parts.settings.server_name
+        await self._opened.enter_async_context(self._life(parts))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._opened.aclose()
+
+    @asynccontextmanager
+    async def _life(self, parts: Parts) -> AsyncIterator[None]:
+        """Start in the order of docs/service.md, and stop in reverse."""
+        codecs = CodecSet([*parts.codecs, DebugCodec()])
+        subscribers = Subscribers(self.name, self._subscribers, codecs, parts.host.middleware("subscriber"))
+        server = parts.make_server([DebugCodec()])
+        await self._call_hooks("before_start")
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._call_hooks, "after_stop")
+            for lifespan in parts.host.lifespans(self):
+                await stack.enter_async_context(lifespan)
+            await stack.enter_async_context(parts.opened())
+            await stack.enter_async_context(self._client._using(parts))
+            serving = server.serve(
+                self.name, parts.settings.server_address, self._handlers, subscribers.on_event, self._limits
+            )
+            running = await stack.enter_async_context(serving)
+            stack.push_async_callback(self._drain, running)
+            tasks = await stack.enter_async_context(OwnedTasks())
+            for subscription in subscribers.subscriptions():
+                await stack.enter_async_context(self._subscribed(parts, subscription, tasks))
+            record = self._record(parts, server, running)
+            self._running, self._node = running, record.nodes[0]
+            stack.callback(self._stopped)
+            await stack.enter_async_context(self._registered(parts, record, tasks))
+            log.info("%s serves at %s, for %s", self.name, running.address, reach(running.address))
+            await self._call_hooks("after_start")
+            stack.push_async_callback(self._call_hooks, "before_stop")
+            yield
+
+    def _stopped(self) -> None:
+        self._running = self._node = None
+
+    async def _drain(self, running: Running) -> None:
+        """Let the calls that are under way finish."""
+        with anyio.move_on_after(DRAIN_SECONDS) as waiting:
+            await running.drain()
+        if waiting.cancelled_caught:
+            log.warning("%s: %d calls were not done after %.0f s and are cancelled", self.name, running.in_flight, DRAIN_SECONDS)
+
+    @asynccontextmanager
+    async def _subscribed(self, parts: Parts, subscription: Any, tasks: OwnedTasks) -> AsyncIterator[None]:
+        """Subscribe now or, where the registry is down, as soon as it is back."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(parts.broker.subscribe(subscription))
+            except RegistryError as error:
+                log.warning("%s: topic %s is not announced yet: %s", self.name, subscription.topic, error)
+                tasks.start_soon(self._subscribe_later, parts, subscription)
+            yield
+
+    async def _subscribe_later(self, parts: Parts, subscription: Any) -> None:
+        while True:
+            await anyio.sleep(parts.settings.register_interval / 10)
+            try:
+                async with parts.broker.subscribe(subscription):
+                    log.info("%s: topic %s is announced", self.name, subscription.topic)
+                    await anyio.sleep_forever()
+            except RegistryError as error:
+                log.debug("%s: topic %s: %s", self.name, subscription.topic, error)
+
+    def _record(self, parts: Parts, server: Server, running: Running) -> Record:
+        settings = parts.settings
+        metadata = {**server.metadata, "registry": parts.registry.name, "micro": "1"}
+        if parts.broker_name:
+            metadata["broker"] = parts.broker_name
+        node = Node(
+            id=f"{self.name}-{settings.server_id or uuid.uuid4().hex[:12]}",
+            address=advertised(running.address, settings.server_advertise),
+            metadata={**metadata, **settings.server_metadata},
+        )
+        handlers = sorted(self._handlers.values(), key=lambda handler: handler.name)
+        endpoints = [endpoint_of(handler) for handler in handlers if not handler.internal]
+        endpoints += [each.endpoint for each in sorted(self._subscribers, key=lambda each: each.topic, reverse=True)]
+        return Record(
+            name=self.name, version=settings.server_version or "latest", nodes=(node,), endpoints=tuple(endpoints)
+        )
+
+    @asynccontextmanager
+    async def _registered(self, parts: Parts, record: Record, tasks: OwnedTasks) -> AsyncIterator[None]:
+        """Be in the registry, renewed; a registry that is down is tried again and holds nothing up."""
+        settings, registry = parts.settings, parts.registry
+        try:
+            await registry.register(record, ttl=settings.register_ttl)
+        except RegistryError as error:
+            log.warning("%s is not registered yet, and goes on trying: %s", self.name, error)
+        renewing = anyio.CancelScope()
+        tasks.start_soon(self._renew, parts, record, renewing)
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(GOODBYE_SECONDS):
+                try:
+                    await registry.deregister(record)
+                except MicroError as error:
+                    log.warning("%s could not deregister: %s", self.name, error)
+            await anyio.sleep(self._linger)
+
+    async def _renew(self, parts: Parts, record: Record, scope: anyio.CancelScope) -> None:
+        settings = parts.settings
+        with scope:
+            while True:
+                await anyio.sleep(settings.register_interval)
+                try:
+                    await parts.registry.register(record, ttl=settings.register_ttl)
+                except RegistryError as error:
+                    log.warning("%s: renewing the registration: %s", self.name, error)
+
+    # Its process
+
+    def run(self, argv: Sequence[str] | None = None, *, backend: str = "asyncio") -> None:
+        """Run until SIGTERM or SIGINT, then stop in order; a second signal stops at once.
+
+        ``argv`` (default: the process's) holds flags (docs/configuration.md). ``backend`` is ``asyncio``, which runs on
+        uvloop where that is installed, or ``trio``. Raises SystemExit with one sentence where a setting is wrong.
+        """
+        self._argv = tuple(sys.argv[1:] if argv is None else argv)
+        run_process(self, backend)

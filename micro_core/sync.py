@@ -1,0 +1,119 @@
+"""The synchronous client, for notebooks, Django and scripts: the same calls, waited for in the caller's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, overload
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from micro_core._client import Client
+from micro_core.client import ClientStream
+from micro_core.errors import Closed
+
+__all__ = ["SyncClient", "SyncStream"]
+
+Response = TypeVar("Response")
+
+
+class SyncStream(Generic[Response]):
+    """An open stream; iterate over it for the answers."""
+
+    def __init__(self, portal: BlockingPortal, stream: ClientStream[Response]) -> None:
+        self._portal = portal
+        self._stream = stream
+
+    def send(self, request: Any) -> None:
+        """Send one message. Raises as `ClientStream.send`."""
+        self._portal.call(self._stream.send, request)
+
+    def close_send(self) -> None:
+        """Say that no more messages follow."""
+        self._portal.call(self._stream.close_send)
+
+    def __iter__(self) -> Iterator[Response]:
+        while True:
+            ended, reply = self._portal.call(_next, self._stream)
+            if ended:
+                return
+            yield reply
+
+
+async def _next(stream: ClientStream[Any]) -> tuple[bool, Any]:
+    try:
+        return False, await stream.receive()
+    except StopAsyncIteration:
+        return True, None
+
+
+class SyncClient:
+    """A `Client` for code that is not async. A context manager; it owns one thread with an event loop.
+
+    Takes what `Client` takes. Safe to use from several threads.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._arguments = (arguments, options)
+        self._opened = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._client: Client | None = None
+
+    def __repr__(self) -> str:
+        return f"<SyncClient of {self._client!r}>" if self._client is not None else "<SyncClient closed>"
+
+    def __enter__(self) -> Self:
+        arguments, options = self._arguments
+        with ExitStack() as opening:
+            self._portal = opening.enter_context(start_blocking_portal())
+            client = Client(*arguments, **options)
+            self._client = opening.enter_context(self._portal.wrap_async_context_manager(client))
+            self._opened = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._opened.close()
+        self._portal = self._client = None
+
+    def _opened_client(self) -> tuple[BlockingPortal, Client]:
+        if self._portal is None or self._client is None:
+            raise Closed("the client is not open: use it in `with`")
+        return self._portal, self._client
+
+    @overload
+    def call(
+        self, service: str, endpoint: str, request: Any, response_type: type[Response], **options: Any
+    ) -> Response: ...
+    @overload
+    def call(self, service: str, endpoint: str, request: Any, response_type: Any = Any, **options: Any) -> Any: ...
+    def call(self, service: str, endpoint: str, request: Any, response_type: Any = Any, **options: Any) -> Any:
+        """Return the reply of an endpoint; arguments and errors as `Client.call`."""
+        portal, client = self._opened_client()
+        return portal.call(partial(client.call, service, endpoint, request, response_type, **options))
+
+    def publish(self, topic: str, message: Any, **options: Any) -> None:
+        """Publish a message; arguments and errors as `Client.publish`."""
+        portal, client = self._opened_client()
+        portal.call(partial(client.publish, topic, message, **options))
+
+    def flush(self, timeout: float = 25.0) -> int:
+        """Wait until every published message was taken; return how many are left."""
+        portal, client = self._opened_client()
+        return portal.call(client.flush, timeout)
+
+    @contextmanager
+    def stream(
+        self, service: str, endpoint: str, response_type: Any = Any, requests: Iterable[Any] = (), **options: Any
+    ) -> Iterator[SyncStream[Any]]:
+        """Open a stream and send ``requests``; leaving the context leaves the stream. Options as `Client.call`."""
+        portal, client = self._opened_client()
+        opening = client.stream(service, endpoint, response_type, **options)
+        with portal.wrap_async_context_manager(opening) as stream:
+            held: SyncStream[Any] = SyncStream(portal, stream)
+            for request in requests:
+                held.send(request)
+            yield held
