@@ -1,0 +1,27 @@
+"""The entry point: what `make_codec` gives to the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.internal import api_implementation
+
+from micro_codec_proto._json import ProtoJsonCodec
+from micro_codec_proto._proto import ProtoCodec, ProtoRpcCodec
+from micro_core import Codec, PluginError, hookimpl
+
+__all__ = ["make_codec"]
+
+
+@hookimpl
+def make_codec() -> Sequence[Codec]:
+    """Return the codecs for protobuf messages: protobuf, JSON, and the envelope of legacy peers.
+
+    Raises `PluginError` on protobuf's pure-Python implementation, which is slow beyond use and bounds less.
+    """
+    if api_implementation.Type() == "python":
+        raise PluginError(
+            "protobuf runs on its pure-Python implementation here, and micro-codec-proto needs the one in C (upb); "
+            "unset PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION, or install a wheel of protobuf for this platform"
+        )
+    return [ProtoCodec(), ProtoRpcCodec(), ProtoJsonCodec()]
