@@ -103,7 +103,7 @@ class BrokerApp:
                 return await _refuse(send, 503, "too much is waiting")
             ticket = inbox.take([(None, message)])
             try:
-                while not ticket.complete and not inbox.ended:
+                while not (ticket.settled or inbox.ended):
                     await ticket.changed()
             finally:
                 inbox.release(ticket)
@@ -136,33 +136,35 @@ class BrokerApp:
 async def _acknowledge(ticket: Ticket, inbox: Inbox, receive: Receive, send: Send) -> None:
     """Write the answer to a batch until everything is acknowledged, the subscription is left, or the peer is gone."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", ACKS_TYPE)]})
-    async with anyio.create_task_group() as group:
-
-        async def watch_for_the_end() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            group.cancel_scope.cancel()
-
-        group.start_soon(watch_for_the_end)
-        await _write_acks(ticket, inbox, send)
-        group.cancel_scope.cancel()
-
-
-async def _write_acks(ticket: Ticket, inbox: Inbox, send: Send) -> None:
     said = 0
-    while not ticket.complete and not inbox.ended:
-        with anyio.move_on_after(HEARTBEAT) as silence:
-            await ticket.changed()
-        with anyio.move_on_after(GATHER):
-            while not silence.cancelled_caught and not ticket.complete and not inbox.ended:
-                await ticket.changed()
-        count = ticket.acknowledged()
-        if not ticket.complete and not inbox.ended:
+    async with anyio.create_task_group() as group:
+        group.start_soon(_watch_for_the_end, ticket, receive)
+        while await _something_to_say(ticket, inbox):
+            count = ticket.acknowledged()
             line = b"%d\n" % count if count > said else b"\n"
             said = count
             await send({"type": "http.response.body", "body": line, "more_body": True})
+        group.cancel_scope.cancel()
+    # Outside of the group: the server must not be cancelled while it gets a connection ready for its next request.
     count = ticket.acknowledged()
     await send({"type": "http.response.body", "body": b"%d\n" % count if count > said else b""})
+
+
+async def _watch_for_the_end(ticket: Ticket, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    ticket.abandon()
+
+
+async def _something_to_say(ticket: Ticket, inbox: Inbox) -> bool:
+    """Wait for acknowledgements, gathering some, or until a sign of life is due; return whether the answer goes on."""
+    with anyio.move_on_after(HEARTBEAT):
+        if not (ticket.settled or inbox.ended):
+            await ticket.changed()
+        with anyio.move_on_after(GATHER):
+            while not (ticket.settled or inbox.ended):
+                await ticket.changed()
+    return not (ticket.settled or inbox.ended)
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -46,6 +46,7 @@ class Ticket:
     def __init__(self, deliveries: Sequence[Delivery]) -> None:
         self._deliveries = deliveries
         self._first_open = 0
+        self._abandoned = False
         self._changed = anyio.Event()
         for delivery in deliveries:
             if not delivery.done:
@@ -61,6 +62,16 @@ class Ticket:
     def complete(self) -> bool:
         """Whether all messages are done."""
         return self.acknowledged() == len(self._deliveries)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the request has nothing to wait for."""
+        return self._abandoned or self.complete
+
+    def abandon(self) -> None:
+        """Note that nobody waits for the answer any more."""
+        self._abandoned = True
+        self.wake()
 
     def wake(self) -> None:
         """Note that something changed."""
