@@ -101,11 +101,15 @@ def _type_name(node: inspect.Type) -> str:
 
 def _fields(node: inspect.Type) -> Iterable[tuple[str, inspect.Type]]:
     if isinstance(node, _RECORDS):
-        return [(field.encode_name, field.type) for field in node.fields]
+        fields = node.fields
+        if isinstance(node, inspect.TypedDictType):  # which sorts them
+            order = list(getattr(node.cls, "__annotations__", ()))
+            fields = tuple(sorted(fields, key=lambda field: order.index(field.name) if field.name in order else 0))
+        return [(field.encode_name, field.type) for field in fields]
     if isinstance(node, inspect.CustomType):  # pydantic's models tell their fields themselves
-        fields = getattr(node.cls, "model_fields", None)
-        if isinstance(fields, dict):
-            return [(_alias(key, field), _node(field.annotation)) for key, field in fields.items()]
+        model_fields = getattr(node.cls, "model_fields", None)
+        if isinstance(model_fields, dict):
+            return [(_alias(key, field), _node(field.annotation)) for key, field in model_fields.items()]
     return ()
 
 

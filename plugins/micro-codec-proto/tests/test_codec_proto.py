@@ -10,9 +10,9 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
+
 from micro_codec_proto._proto import ProtoCodec
 from micro_codec_proto.plugin import make_codec
-
 from micro_core import ConfigError, DecodeError, EncodeError
 
 CODEC = ProtoCodec()

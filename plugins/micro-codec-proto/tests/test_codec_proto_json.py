@@ -7,8 +7,8 @@ import pytest
 from google.protobuf import struct_pb2, wrappers_pb2
 from hypothesis import given
 from hypothesis import strategies as st
-from micro_codec_proto._json import ProtoJsonCodec
 
+from micro_codec_proto._json import ProtoJsonCodec
 from micro_core import ConfigError, DecodeError, EncodeError
 
 CODEC = ProtoJsonCodec()

@@ -7,8 +7,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
-from micro_codec_proto._protorpc import ProtoRpcFraming
 
+from micro_codec_proto._protorpc import ProtoRpcFraming
 from micro_core import DecodeError
 
 FRAMING = ProtoRpcFraming()
