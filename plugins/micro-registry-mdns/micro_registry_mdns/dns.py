@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from micro_core import DecodeError, EncodeError
 
 __all__ = [
-    "A",
     "AAAA",
     "ANY",
     "AUTHORITATIVE",
@@ -19,6 +18,7 @@ __all__ = [
     "RESPONSE",
     "SRV",
     "TXT",
+    "A",
     "Message",
     "Question",
     "Record",

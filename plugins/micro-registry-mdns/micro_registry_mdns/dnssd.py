@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from micro_core import DecodeError
@@ -96,14 +96,14 @@ class Reader:
         elif record.type == dns.TXT and isinstance(record.data, bytes):
             instance.text = record.data
 
-    def _waiting_for(self, hosts: dict[str, object]) -> set[str]:
+    def _waiting_for(self, hosts: Mapping[str, object]) -> set[str]:
         """Return the instances that lack nothing but one of these addresses."""
         if not hosts:
             return set()
         names = {host.removesuffix("local.") + SERVICE_TYPE for host in hosts}
         return {name for name in names if (known := self._instances.get(name)) and not known.hosts}
 
-    def _complete(self, name: str, hosts: dict[str, object], ttl: int) -> Sighting | None:
+    def _complete(self, name: str, hosts: Mapping[str, object], ttl: int) -> Sighting | None:
         instance = self._instances.get(name)
         if instance is None:
             return None

@@ -9,6 +9,7 @@ import time
 
 __all__ = ["Locality", "addresses"]
 
+_ON_LINUX = bool(sys.platform == "linux")
 _SIOCGIFADDR = 0x8915
 _KNOWN_FOR = 5.0
 _MAX_KNOWN = 1_024
@@ -16,7 +17,7 @@ _MAX_KNOWN = 1_024
 
 def addresses() -> list[str]:
     """Return one IPv4 address of each interface that has one, loopback included."""
-    if sys.platform == "linux":
+    if _ON_LINUX:
         return _addresses_on_linux()
     import ifaddr  # elsewhere only: importing it costs more than a look-up
 

@@ -1,4 +1,4 @@
-"""The registry's part that lives in its thread: hears, asks, remembers and tells watchers. All methods run in its loop."""
+"""The registry's part that lives in its thread: hears, asks, remembers and tells watchers, all in its loop."""
 
 from __future__ import annotations
 

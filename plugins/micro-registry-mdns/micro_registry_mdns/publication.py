@@ -1,4 +1,4 @@
-"""From the record that a service registers to what each dialect publishes of it; what cannot be published is refused."""
+"""From the record that a service registers to what each dialect publishes of it; what does not fit is refused."""
 
 from __future__ import annotations
 

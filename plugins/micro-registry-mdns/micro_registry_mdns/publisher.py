@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from micro_core import RegistryError
 
@@ -48,7 +48,7 @@ class Publisher:
                 return False
             if publication.entry is not None:
                 self._zone.put(publication.entry)
-                self._repeat(publication.key, gomicro.announcement(publication.entry), _ANNOUNCED_AFTER, publication.entry)
+                self._repeat(publication.key, publication.entry, gomicro.announcement, _ANNOUNCED_AFTER)
             self._gone.pop(publication.key, None)
             self._published[publication.key] = publication
             await self._put_dnssd(publication, before)
@@ -102,12 +102,19 @@ class Publisher:
             self._bonjour.remove(publication.label)
         if publication.entry is not None:
             self._gone[key] = publication.entry
-            self._repeat(key, gomicro.goodbye(publication.entry), _GOODBYES_AFTER, publication.entry)
+            self._repeat(key, publication.entry, gomicro.goodbye, _GOODBYES_AFTER)
             self._timers[key].append(self._loop.call_later(_GOODBYES_AFTER[-1], self._gone.pop, key, None))
 
-    def _repeat(self, key: tuple[str, str], packet: bytes, delays: Sequence[float], entry: gomicro.Entry) -> None:
+    def _repeat(
+        self,
+        key: tuple[str, str],
+        entry: gomicro.Entry,
+        make: Callable[[gomicro.Entry], bytes],
+        delays: Sequence[float],
+    ) -> None:
         """Send to the group after each delay; replaces what was to be said of this node before."""
         self._silence(key)
+        packet = make(entry)
 
         def send() -> None:
             self._sockets.announce(packet, self._outbox, loopback_only=entry.is_loopback)

@@ -78,7 +78,7 @@ class MdnsRegistry(Registry):
         await thread.call(peer.withdraw, [(record.name, node.id) for node in record.nodes])
 
     async def lookup(self, name: str) -> Sequence[Record]:
-        """Return the nodes of a service, as soon as one is known; none when ``timeout`` has passed without an answer."""
+        """Return the nodes of a service as soon as one is known; none when ``timeout`` passes without an answer."""
         peer, thread = self._opened()
         return await thread.call(peer.lookup, name)
 

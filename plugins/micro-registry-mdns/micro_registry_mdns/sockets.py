@@ -1,4 +1,4 @@
-"""The UDP sockets of docs/wire.md §11.1: one that hears the group on port 5353, and one to ask from for each interface."""
+"""The UDP sockets of docs/wire.md §11.1: one that hears the group on port 5353, and one per interface to ask from."""
 
 from __future__ import annotations
 
