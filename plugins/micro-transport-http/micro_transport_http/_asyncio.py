@@ -169,7 +169,9 @@ class AsyncioDriver(Driver):
         links: set[AsyncioLink] = set()
         socket = await bound(host, port)
         try:
-            server = await self.loop.create_server(lambda: AsyncioLink(self, make_owner, links), sock=socket, backlog=1024)
+            server = await self.loop.create_server(
+                lambda: AsyncioLink(self, make_owner, links), sock=socket, backlog=1024
+            )
         except BaseException:
             socket.close()
             raise

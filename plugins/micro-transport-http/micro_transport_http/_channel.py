@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
+
 from micro_core import Channel, Closed, ConnectFailed, Executed, Head, Headers, Message, MicroError, Stream, Timeout
 
 from ._client import ClientStream, MuxConnection, SingleConnection
@@ -77,7 +78,7 @@ class HttpChannel(Channel):
             mux.forget(key)
             raise
         if outcome.__class__ is Message:
-            return outcome  # type: ignore[return-value]
+            return outcome
         raise outcome  # type: ignore[misc]
 
     async def open_stream(self, deadline: float) -> Stream:
@@ -129,9 +130,7 @@ class HttpChannel(Channel):
         driver, options = self._get_driver(), self._options
 
         def owner(link: Link) -> SingleConnection:
-            return SingleConnection(
-                driver, link, self._address, headers=options.reply_headers, body=options.reply_body
-            )
+            return SingleConnection(driver, link, self._address, headers=options.reply_headers, body=options.reply_body)
 
         link = await self._dial(owner, deadline)
         assert isinstance(link.owner, SingleConnection)
@@ -252,4 +251,3 @@ class HttpChannel(Channel):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"multiplexed, {self._mux.in_flight} calls" if self._mux else "open"
         return f"<HttpChannel {self._address} {state}>"
-

@@ -156,7 +156,15 @@ class MuxConnection(_Connection):
     """Many calls at once, matched by ``Micro-Id``."""
 
     def __init__(
-        self, driver: Driver, link: Link, address: str, start: bytes, ended: Callable[[], None], *, headers: int, body: int
+        self,
+        driver: Driver,
+        link: Link,
+        address: str,
+        start: bytes,
+        ended: Callable[[], None],
+        *,
+        headers: int,
+        body: int,
     ) -> None:
         super().__init__(link, address, headers=headers, body=body)
         self._driver = driver

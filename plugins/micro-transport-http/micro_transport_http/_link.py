@@ -1,6 +1,6 @@
 """The seam between the protocol and the event loop: links carry bytes, a driver makes links, timers and waiters.
 
-Everything that decides is plain code on top of this seam; `_asyncio` and `_portable` are all that differs between loops.
+Everything that decides is plain code on top of this seam; `_asyncio` and `_portable` are all that differs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Link(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the connection at once; what is queued may be lost. ``owner.lost`` is called before this returns."""
+        """Let go of the connection at once; what is queued may be lost. Calls ``owner.lost`` before it returns."""
 
 
 class Waiter(Protocol):

@@ -1,9 +1,9 @@
 """Bytes to messages: what httptools lets through is checked for the rest, and everything is bounded.
 
-httptools refuses lengths that are repeated, listed or no plain numbers, lengths beside a transfer coding, bare line feeds,
-folded and malformed headers, control characters and odd chunk sizes. What it leaves to us: limits, repeated `Host`,
-transfer codings other than ``chunked``, old versions, space at the end of values, trailers, and that it ends every
-message with an `Upgrade` header at its head, though its body follows (RFC 9110 §7.8).
+httptools refuses lengths that are repeated, listed or no plain numbers, lengths beside a transfer coding, bare line
+feeds, folded and malformed headers, control characters and odd chunk sizes. What it leaves to us: limits, repeated
+`Host`, transfer codings other than ``chunked``, old versions, space at the end of values, trailers, and that it ends
+every message with an `Upgrade` header at its head, though its body follows (RFC 9110 §7.8).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, HttpResponseParser
+
 from micro_core import Headers
 
 from ._refusal import Refusal
@@ -62,6 +63,8 @@ class _Parser:
         self.ended = False
         """The peer said that this message is its last; nothing after it is looked at."""
         self._headers: Headers = {}
+        self._head: Headers | None = None
+        """The headers of a chunked message, kept apart from its trailers, which are for nobody."""
         self._size = 0
         self._body = b""
         self._parts: list[bytes] = []
@@ -82,13 +85,20 @@ class _Parser:
             except HttpParserUpgrade as upgrade:
                 data = self._upgraded() + data[upgrade.args[0] :]
             except HttpParserError as error:
-                if self.ended:
-                    return
-                raise _refusal(error) from None
+                self._stumbled(error)
+                return
             else:
                 if self.in_head or self._chunked:
                     self._watch(len(data))
                 return
+
+    def _stumbled(self, error: HttpParserError) -> None:
+        """Raise what is wrong, unless it comes after the end, where nobody looks."""
+        cause = error.__context__
+        if isinstance(cause, Refusal):
+            raise cause
+        if not self.ended:
+            raise Refusal(400, f"malformed HTTP: {error}") from None
 
     def _upgraded(self) -> bytes:
         """Begin anew after httptools ended a message at its head; return what to parse before the rest."""
@@ -125,6 +135,8 @@ class _Parser:
     def _take(self) -> tuple[Headers, bytes]:
         """Return the message that is complete, and be ready for the next."""
         headers, body = self._headers, self._body
+        if self._head is not None:
+            headers, self._head = self._head, None
         if self._parts:
             body = b"".join(self._parts)
             self._parts = []
@@ -145,6 +157,8 @@ class _Parser:
             if coding.lower() != b"chunked":
                 raise Refusal(400, "a Transfer-Encoding other than chunked")
             self._chunked = True
+            if self._head is None:
+                self._head, self._headers = headers, {}
         return None
 
     def _watch(self, fed: int) -> None:
@@ -164,13 +178,6 @@ class _Parser:
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the body is larger than {self._body_limit} bytes")
-
-
-def _refusal(error: HttpParserError) -> Refusal:
-    cause = error.__context__
-    if isinstance(cause, Refusal):
-        return cause
-    return Refusal(400, f"malformed HTTP: {error}")
 
 
 class RequestParser(_Parser):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
+import anyio.lowlevel
+from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
 
 from ._addresses import joined
 from ._link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Timer
 
 __all__ = ["PortableDriver"]
+
+Listening: TypeAlias = Listener[SocketStream]
 
 _LOW_WATER = HIGH_WATER // 4
 _CHUNK = 64 * 1024
@@ -22,7 +25,7 @@ _CHUNK = 64 * 1024
 class PortableWaiter:
     """One value that one task awaits."""
 
-    __slots__ = ("_event", "_done", "_value")
+    __slots__ = ("_done", "_event", "_value")
 
     def __init__(self) -> None:
         self._event = anyio.Event()
@@ -171,7 +174,7 @@ class PortableTimer:
 class PortableAccepting(Accepting):
     """Listening sockets and the links they made."""
 
-    def __init__(self, listeners: list[SocketListener], make_owner: MakeOwner) -> None:
+    def __init__(self, listeners: list[Listening], make_owner: MakeOwner) -> None:
         self._listeners = listeners
         self._make_owner = make_owner
         self._links: set[PortableLink] = set()
@@ -267,18 +270,16 @@ class PortableDriver(Driver):
             await _closed(self._links)
 
 
-async def _listeners(host: str, port: int) -> list[SocketListener]:
+async def _listeners(host: str, port: int) -> list[Listening]:
     if host:
-        family_listeners = await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=1024)
-        return list(family_listeners.listeners)
-    first = await anyio.create_tcp_listener(local_host="0.0.0.0", local_port=port, backlog=1024)
-    listeners = list(first.listeners)
-    bound_port = listeners[0].extra(SocketAttribute.local_port)
+        return list((await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=1024)).listeners)
+    every = list((await anyio.create_tcp_listener(local_host="0.0.0.0", local_port=port, backlog=1024)).listeners)
+    bound_port = every[0].extra(SocketAttribute.local_port)
     try:
-        second = await anyio.create_tcp_listener(local_host="::", local_port=bound_port, backlog=1024)
+        also = await anyio.create_tcp_listener(local_host="::", local_port=bound_port, backlog=1024)
     except OSError:
-        return listeners  # IPv6 is switched off on this machine.
-    return [*second.listeners, *listeners]
+        return every  # IPv6 is switched off on this machine.
+    return [*also.listeners, *every]
 
 
 async def _closed(links: set[PortableLink]) -> None:

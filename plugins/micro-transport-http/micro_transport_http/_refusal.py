@@ -18,9 +18,6 @@ class Refusal(Exception):
     def encode(self) -> bytes:
         """Return the answer that says so."""
         body = f"{self.sentence}\n".encode("utf-8", "replace")
-        return b"HTTP/1.1 %d %b\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (
-            self.status,
-            HTTPStatus(self.status).phrase.encode(),
-            len(body),
-            body,
-        )
+        reason = HTTPStatus(self.status).phrase.encode()
+        headers = b"Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n" % len(body)
+        return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (self.status, reason, headers, body)

@@ -41,6 +41,11 @@ class HttpRequest(Request):
     connection: ServerConnection | None
     """Where the answer goes; none when it was given, or nobody is there to take it."""
     key: bytes
+    """Its ``Micro-Id``."""
+    is_last: bool
+    """The connection ends with its answer."""
+    is_bodiless: bool
+    """Its answer must not have a body."""
 
     def respond(self, head: Head, headers: Headers, body: bytes) -> None:
         connection = self.connection
@@ -366,7 +371,9 @@ class ServerConnection:
         stream, request = self._stream, self._stream_request
         if stream is not None and request is not None:
             self._end_stream()
-            stream.fail(ConnectionLost(f"the caller {self._remote} sent nonsense: {refusal.sentence}", node=self._remote))
+            stream.fail(
+                ConnectionLost(f"the caller {self._remote} sent nonsense: {refusal.sentence}", node=self._remote)
+            )
             self._abandon(request)
         self._link.finish(_LINGER_SECONDS)
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 import anyio
+
 from micro_core import Closed, ConnectionLost, Head, Headers, Message, MicroError, Stream
 
 from ._link import Driver, Link, Waiter
@@ -117,7 +118,9 @@ class MessageStream(Stream):
             self._reader.set_result(None)
 
     def _lost(self) -> MicroError:
-        return self._error or ConnectionLost(f"the peer of this stream, {self._link.remote}, is gone", node=self._link.remote)
+        return self._error or ConnectionLost(
+            f"the peer of this stream, {self._link.remote}, is gone", node=self._link.remote
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "lost" if self._link.lost else "open"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 import anyio
-import sniffio
+
 from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Request, Transport
 
 from ._addresses import dialled
@@ -65,7 +66,7 @@ class HttpTransport(Transport):
         """Take hold of the running event loop."""
         if self._closed or self._driver is not None:
             raise Closed("an http transport is opened once")
-        if self._native and sniffio.current_async_library() == "asyncio":
+        if self._native and _is_asyncio():
             self._driver = AsyncioDriver()
         else:
             self._driver = await self._stack.enter_async_context(PortableDriver())
@@ -88,6 +89,7 @@ class HttpTransport(Transport):
             await self._driver.aclose()
 
     def connect(self, node: Node) -> Channel:
+        """Return a channel of its own for each call: what is pooled and multiplexed is the channel's."""
         host, port = dialled(node.address)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         # A node with metadata that does not name our protocol is a Go peer, and never asked (docs/protocol.md §1).
@@ -117,6 +119,7 @@ class HttpTransport(Transport):
     def listen(
         self, address: str, receive: Callable[[Request], None], limits: Limits
     ) -> AbstractAsyncContextManager[Listener]:
+        """Bind ``address``, which may name a range of ports (``host:5000-6000``): the first free one is taken."""
         return self._listening(address, receive, limits)
 
     @asynccontextmanager
@@ -139,3 +142,11 @@ class HttpTransport(Transport):
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._driver is not None else "not opened"
         return f"<HttpTransport {state}, {len(self._channels)} channels>"
+
+
+def _is_asyncio() -> bool:
+    """Whether this task is asyncio's own: a loop may run without it, as trio's guest."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
