@@ -8,7 +8,7 @@ import pytest
 from micro_core import MicroError, errors
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
-ROWS = dict(re.findall(r"^\| (?:– )?`(\w+)` \| ([^|]*?) ?\|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+ROWS = dict(re.findall(r"^\| (?:– )?`([A-Z]\w+)` \| ([^|]*?) ?\|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
 CLASSES = [
     value
     for value in vars(errors).values()
