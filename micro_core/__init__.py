@@ -1,5 +1,8 @@
 """Pluggable microservices: typed services that find, call, stream and publish to each other, and to Go Micro."""
 
+from micro_core._build import build
+from micro_core._client import Client
+from micro_core._handlers import endpoint, idempotent
 from micro_core.broker import Broker, PublishStats, Subscription
 from micro_core.client import Call, Caller, CallOptions, ClientStream, Filter
 from micro_core.codec import Codec, Framing
@@ -35,6 +38,8 @@ from micro_core.message import Headers, Message, Metadata
 from micro_core.registry import Change, ChangeKind, Endpoint, Node, Record, Registry, Value
 from micro_core.selector import Selector
 from micro_core.server import Handler, HandlerKind, Running, Server
+from micro_core.service import Service
+from micro_core.sync import SyncClient, SyncStream
 from micro_core.transport import Channel, Head, Limits, Listener, Request, Stream, Transport
 
 __all__ = [
@@ -46,6 +51,7 @@ __all__ = [
     "Change",
     "ChangeKind",
     "Channel",
+    "Client",
     "ClientStream",
     "Closed",
     "Codec",
@@ -88,13 +94,19 @@ __all__ = [
     "Running",
     "Selector",
     "Server",
+    "Service",
     "Stream",
     "Subscription",
+    "SyncClient",
+    "SyncStream",
     "Timeout",
     "Transport",
     "Unauthorized",
     "Unavailable",
     "Value",
+    "build",
     "current_context",
+    "endpoint",
     "hookimpl",
+    "idempotent",
 ]

@@ -199,5 +199,7 @@ def _carried_on(propagate: tuple[str, ...]) -> Headers:
     if context is None:
         return {}
     names = [b"Traceparent", b"Tracestate", b"Micro-From-Service", *(canonical(name).encode() for name in propagate)]
-    carried = {name: context.headers[name] for name in names if name in context.headers and name not in NEVER_PROPAGATED}
+    carried = {
+        name: context.headers[name] for name in names if name in context.headers and name not in NEVER_PROPAGATED
+    }
     return carried | (context.propagated or {})

@@ -54,7 +54,11 @@ class Subscribers:
     """All subscribers of a service, with their middleware."""
 
     def __init__(
-        self, service: str, subscribers: Sequence[Subscriber], codecs: CodecSet, middleware: Sequence[SubscriberMiddleware]
+        self,
+        service: str,
+        subscribers: Sequence[Subscriber],
+        codecs: CodecSet,
+        middleware: Sequence[SubscriberMiddleware],
     ) -> None:
         self._service = service
         self._codecs = codecs
@@ -93,9 +97,7 @@ class Subscribers:
         for subscriber, function in wanted:
             await self._deliver(subscriber, function, message, context)
 
-    async def _deliver(
-        self, subscriber: Subscriber, function: HandleNext, message: Message, context: Context
-    ) -> None:
+    async def _deliver(self, subscriber: Subscriber, function: HandleNext, message: Message, context: Context) -> None:
         content_type = message.headers.get(b"Content-Type", b"application/protobuf").decode("latin-1")
         codec = self._codecs.find(content_type, subscriber.message_type)
         await function(context, codec.decoder(subscriber.message_type)(message.body))

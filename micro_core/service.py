@@ -19,8 +19,8 @@ from micro_core._codec_set import CodecSet
 from micro_core._debug import Debug, DebugCodec
 from micro_core._handlers import camel_case, endpoint_of, endpoint_options, handler_of, handlers_of, with_class_options
 from micro_core._owned_tasks import OwnedTasks
-from micro_core._process import run_process
 from micro_core._parts import Parts, load_parts
+from micro_core._process import run_process
 from micro_core._subscribers import Subscriber, Subscribers
 from micro_core.broker import Broker, DeadLetter
 from micro_core.client import Caller
@@ -281,7 +281,9 @@ class Service:
         with anyio.move_on_after(DRAIN_SECONDS) as waiting:
             await running.drain()
         if waiting.cancelled_caught:
-            log.warning("%s: %d calls were not done after %.0f s and are cancelled", self.name, running.in_flight, DRAIN_SECONDS)
+            log.warning(
+                "%s: %d calls were not done after %.0f s and are cancelled", self.name, running.in_flight, DRAIN_SECONDS
+            )
 
     @asynccontextmanager
     async def _subscribed(self, parts: Parts, subscription: Any, tasks: OwnedTasks) -> AsyncIterator[None]:

@@ -211,8 +211,9 @@ class RpcClient(Caller):
     def _explain(self, call: Call, error: MicroError, failures: list[str], seconds: float) -> str:
         if len(failures) == 1:
             return f"{call.service} {call.endpoint} at {failures[0]}"
-        return f"{call.service} {call.endpoint} failed after {seconds:.2f} s and {len(failures)} attempts: " + "; ".join(
-            failures
+        return (
+            f"{call.service} {call.endpoint} failed after {seconds:.2f} s and {len(failures)} attempts: "
+            + "; ".join(failures)
         )
 
     def _choose(self, nodes: NodeList, call: Call, tried: list[str], now: float) -> Target:
