@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import isclass
 from typing import Any, get_origin
 
 from msgspec import inspect
@@ -96,7 +97,8 @@ def _type_name(node: inspect.Type) -> str:
         kinds = {_LITERALS[type(value)] for value in node.values if value is not None}
         return kinds.pop() if len(kinds) == 1 else ""
     named = getattr(node, "cls", None)
-    return getattr(get_origin(named) or named, "__name__", "")
+    named = get_origin(named) or named
+    return named.__name__ if isclass(named) else ""
 
 
 def _fields(node: inspect.Type) -> Iterable[tuple[str, inspect.Type]]:
