@@ -49,7 +49,11 @@ def _publication(record: Record, node: Node, dialects: Collection[str], host: st
     _check_labels(record.name, node.id)
     address, port = _split_address(node)
     description = txt.Description(
-        service=record.name, version=record.version, endpoints=record.endpoints, metadata=node.metadata
+        service=record.name,
+        version=record.version,
+        endpoints=record.endpoints,
+        metadata=node.metadata,
+        service_metadata=record.metadata,
     )
     entry = None
     if gomicro.DIALECT in dialects:

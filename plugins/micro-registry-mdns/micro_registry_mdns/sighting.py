@@ -43,6 +43,10 @@ def sight(dialect: str, id_: str, host: str, port: int, description: Description
     authority = f"[{host}]:{port}" if address.version == 6 else f"{host}:{port}"
     node = Node(id=id_, address=authority, metadata=description.metadata)
     record = Record(
-        name=description.service, version=description.version, nodes=(node,), endpoints=description.endpoints
+        name=description.service,
+        version=description.version,
+        nodes=(node,),
+        endpoints=description.endpoints,
+        metadata=description.service_metadata,
     )
     return Sighting(dialect=dialect, record=record, ttl=min(ttl, LIFETIME))

@@ -27,6 +27,9 @@ class Description:
     version: str
     endpoints: tuple[Endpoint, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """The node's."""
+    service_metadata: Mapping[str, str] = field(default_factory=dict)
+    """The service's, which Go neither sends nor reads (docs/protocol.md §6)."""
 
 
 # ------------------------------------------------------------------------------------------- strings of a record
@@ -96,6 +99,8 @@ def document(description: Description) -> bytes:
         "Endpoints": [_endpoint(endpoint) for endpoint in description.endpoints],
         "Metadata": _sorted(description.metadata),
     }
+    if description.service_metadata:
+        content["ServiceMetadata"] = _sorted(description.service_metadata)
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -129,6 +134,7 @@ class _Parser:
             version=self._text(content.get("version")),
             endpoints=tuple(self._endpoint(item) for item in self._array(content.get("endpoints"), MAX_ENDPOINTS)),
             metadata=self._metadata(content.get("metadata")),
+            service_metadata=self._metadata(content.get("servicemetadata")),
         )
 
     def _endpoint(self, parsed: Any) -> Endpoint:

@@ -62,6 +62,12 @@ def test_keys_are_read_in_any_case_and_any_order_in_upper_case_hex() -> None:
     assert txt.join_hex(txt.strings(strings)) == txt.Description(service="s", version="1", metadata={"A": "b"})
 
 
+def test_the_metadata_of_the_service_is_a_key_more_where_there_is_any() -> None:
+    description = txt.Description(service="s", version="1", service_metadata={"team": "hello"})
+    assert txt.document(description).endswith(b'"Metadata":{},"ServiceMetadata":{"team":"hello"}}')
+    assert txt.join_hex(txt.split_hex(description)) == description
+
+
 def test_null_stands_for_what_may_be_empty() -> None:
     text = packed(
         b'{"Service":"s","Version":"1","Endpoints":[{"name":"E","request":null,"metadata":null}],"Metadata":null}'
@@ -125,6 +131,7 @@ descriptions = st.builds(
     version=texts,
     endpoints=st.lists(endpoints, max_size=3).map(tuple),
     metadata=metadata,
+    service_metadata=metadata,
 )
 
 
