@@ -27,14 +27,12 @@ def build(cls: Callable[..., Part], options: Mapping[str, str], /, **given: Any)
     tuples of them (comma separated), each with ``| None``. Raises `ConfigError` for an option that the constructor does
     not have, with the nearest that it has, and for a value that does not convert.
     """
-    parameters = inspect.signature(cls).parameters
-    hints = typing.get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
-    names = [name for name, parameter in parameters.items() if name not in given and _convertible(hints.get(name))]
-    names = [
-        name
-        for name in names
-        if parameters[name].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    ]
+    hints = {
+        name: _hint(cls, parameter.annotation)
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name not in given and parameter.kind in _BY_NAME
+    }
+    names = [name for name, hint in hints.items() if _convertible(hint)]
     converted: dict[str, Any] = {}
     for name, text in options.items():
         if name not in names:
@@ -45,6 +43,20 @@ def build(cls: Callable[..., Part], options: Mapping[str, str], /, **given: Any)
         except ValueError as error:
             raise ConfigError(f"option {name}={text!r} is not valid: {error}") from error
     return cls(**converted, **given)
+
+
+_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _hint(cls: Callable[..., Any], annotation: Any) -> Any:
+    """Return a parameter's type; None where it cannot be known here, as with imports for type checkers alone."""
+    if not isinstance(annotation, str):
+        return annotation
+    function = inspect.unwrap(cls.__init__ if inspect.isclass(cls) else cls)
+    try:
+        return eval(annotation, getattr(function, "__globals__", {}))  # noqa: S307 - the plugin's own source
+    except Exception:
+        return None
 
 
 def _convertible(hint: Any) -> bool:

@@ -163,18 +163,22 @@ class Client:
         }
         if parts.settings.server_name:
             headers.setdefault(b"Micro-From-Service", parts.settings.server_name.encode())
-        await parts.broker.publish(topic, Message(headers, codec.encode(message)), confirm=confirm)
+        broker = await parts.broker()
+        await broker.publish(topic, Message(headers, codec.encode(message)), confirm=confirm)
 
     async def flush(self, timeout: float = 25.0) -> int:
         """Wait until every published message was taken, ``timeout`` seconds at most; return how many are left."""
-        broker = self._open_parts().broker
+        broker = self._open_parts().late_broker.opened
+        if broker is None:
+            return 0
         with anyio.move_on_after(timeout):
             return await broker.flush()
         return broker.stats().waiting
 
     def publish_stats(self) -> PublishStats:
         """Return how many messages wait to be taken, and how many were given up."""
-        return self._open_parts().broker.stats()
+        broker = self._open_parts().late_broker.opened
+        return PublishStats(waiting=0, dropped=0) if broker is None else broker.stats()
 
     def _open_parts(self) -> Parts:
         if self._parts is None or self._caller is None:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from micro_core._codec_set import CodecSet
+from micro_core._late_broker import LateBroker
 from micro_core._plugins import PluginHost
 from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults
@@ -39,7 +40,7 @@ def load_parts(given: Mapping[str, Any], argv: Sequence[str] = ()) -> Parts:
 
 
 class Parts:
-    """One object for each kind, opened and closed together."""
+    """One object for each kind, opened and closed together; the broker when it is first needed."""
 
     def __init__(self, settings: Settings, host: PluginHost, instances: Mapping[str, Any]) -> None:
         self.settings = settings
@@ -58,9 +59,7 @@ class Parts:
         )
         self.codecs = self._make_codecs()
         self.codec_set = CodecSet(self.codecs)
-        self._broker: Broker | None = None
-        self._broker_error: PluginNotFound | None = None
-        self._make_broker()
+        self.late_broker = LateBroker(self._make_broker)
         self.caller = cast(
             Caller,
             self._make(
@@ -97,14 +96,8 @@ class Parts:
                     raise
         return tuple(codecs)
 
-    def _make_broker(self) -> None:
-        """Make the broker; that the default one is not installed matters only to who needs it."""
-        try:
-            self._broker = cast(Broker, self._make("broker", self.settings.broker, registry=self.registry))
-        except PluginNotFound as error:
-            if self.settings.broker.source != "default":
-                raise
-            self._broker_error = error
+    def _make_broker(self) -> Broker:
+        return cast(Broker, self._make("broker", self.settings.broker, registry=self.registry))
 
     def make_server(self, codecs: Sequence[Codec]) -> Server:
         """Return the server; ``codecs`` come after the configured ones."""
@@ -119,18 +112,9 @@ class Parts:
             ),
         )
 
-    @property
-    def broker_name(self) -> str:
-        """The broker's name for the metadata of nodes; empty where there is none."""
-        return "" if self._broker is None else self._broker.name
-
-    @property
-    def broker(self) -> Broker:
-        """The broker. Raises `PluginNotFound` where the default one is not installed."""
-        if self._broker is None:
-            assert self._broker_error is not None
-            raise self._broker_error
-        return self._broker
+    async def broker(self) -> Broker:
+        """Return the broker, which is made and opened by the first who needs it. Raises as `PluginHost.make`."""
+        return await self.late_broker.get()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -138,7 +122,6 @@ class Parts:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.registry)
             await stack.enter_async_context(self.transport)
-            if self._broker is not None:
-                await stack.enter_async_context(self._broker)
+            await stack.enter_async_context(self.late_broker)
             await stack.enter_async_context(self.caller)
             yield

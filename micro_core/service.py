@@ -22,7 +22,7 @@ from micro_core._owned_tasks import OwnedTasks
 from micro_core._parts import Parts, load_parts
 from micro_core._process import run_process
 from micro_core._subscribers import Subscriber, Subscribers
-from micro_core.broker import Broker, DeadLetter
+from micro_core.broker import Broker, DeadLetter, Subscription
 from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.errors import Closed, ConfigError, MicroError, RegistryError
@@ -286,21 +286,22 @@ class Service:
             )
 
     @asynccontextmanager
-    async def _subscribed(self, parts: Parts, subscription: Any, tasks: OwnedTasks) -> AsyncIterator[None]:
+    async def _subscribed(self, parts: Parts, subscription: Subscription, tasks: OwnedTasks) -> AsyncIterator[None]:
         """Subscribe now or, where the registry is down, as soon as it is back."""
         async with AsyncExitStack() as stack:
+            broker = await parts.broker()
             try:
-                await stack.enter_async_context(parts.broker.subscribe(subscription))
+                await stack.enter_async_context(broker.subscribe(subscription))
             except RegistryError as error:
                 log.warning("%s: topic %s is not announced yet: %s", self.name, subscription.topic, error)
-                tasks.start_soon(self._subscribe_later, parts, subscription)
+                tasks.start_soon(self._subscribe_later, parts, broker, subscription)
             yield
 
-    async def _subscribe_later(self, parts: Parts, subscription: Any) -> None:
+    async def _subscribe_later(self, parts: Parts, broker: Broker, subscription: Subscription) -> None:
         while True:
             await anyio.sleep(parts.settings.register_interval / 10)
             try:
-                async with parts.broker.subscribe(subscription):
+                async with broker.subscribe(subscription):
                     log.info("%s: topic %s is announced", self.name, subscription.topic)
                     await anyio.sleep_forever()
             except RegistryError as error:
@@ -308,9 +309,7 @@ class Service:
 
     def _record(self, parts: Parts, server: Server, running: Running) -> Record:
         settings = parts.settings
-        metadata = {**server.metadata, "registry": parts.registry.name, "micro": "1"}
-        if parts.broker_name:
-            metadata["broker"] = parts.broker_name
+        metadata = {**server.metadata, "registry": parts.registry.name, "broker": settings.broker.name, "micro": "1"}
         node = Node(
             id=f"{self.name}-{settings.server_id or uuid.uuid4().hex[:12]}",
             address=advertised(running.address, settings.server_advertise),

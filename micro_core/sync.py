@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from micro_core._client import Client
 from micro_core.client import ClientStream
 from micro_core.errors import Closed
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 __all__ = ["SyncClient", "SyncStream"]
 
@@ -65,6 +66,8 @@ class SyncClient:
         return f"<SyncClient of {self._client!r}>" if self._client is not None else "<SyncClient closed>"
 
     def __enter__(self) -> Self:
+        from anyio.from_thread import start_blocking_portal
+
         arguments, options = self._arguments
         with ExitStack() as opening:
             self._portal = opening.enter_context(start_blocking_portal())
