@@ -35,9 +35,11 @@ class LateBroker:
 
     async def __aexit__(self, *exception: object) -> None:
         self._closing.set()
-        if self._started:
-            await self._closed.wait()  # the broker bounds its own end
-        await self._tasks.aclose()
+        try:
+            if self._started:
+                await self._closed.wait()  # the broker bounds its own end
+        finally:
+            await self._tasks.aclose()
 
     async def get(self) -> Broker:
         """Return the broker, opened. Raises what making and opening it raised, and `Closed`."""
