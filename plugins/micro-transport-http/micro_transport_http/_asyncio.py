@@ -32,6 +32,9 @@ class AsyncioLink(asyncio.Protocol, Link):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self.lost:
+            self._transport.abort()
+            return
         self.local = joined(transport.get_extra_info("sockname"))
         self.remote = joined(transport.get_extra_info("peername"))
         self._links.add(self)
@@ -110,6 +113,13 @@ class AsyncioLink(asyncio.Protocol, Link):
         if self._transport is not None:
             self._transport.abort()
 
+    def forsake(self) -> None:
+        """Let go of a connection whose making was cancelled; uvloop may make it all the same, and never say its end."""
+        self._links.discard(self)
+        if self._transport is not None:
+            self.close()
+        self.lost = True
+
     def _end(self) -> None:
         """Tell the owner, once, that nothing more comes; asyncio itself closes after an end of file."""
         if not self.lost:
@@ -159,9 +169,7 @@ class AsyncioDriver(Driver):
         try:
             await self.loop.create_connection(lambda: link, host, port)
         except BaseException:
-            # Cancelled in the very turn in which the connection came about.
-            if link in self._links:
-                link.close()
+            link.forsake()
             raise
         return link
 
