@@ -111,16 +111,16 @@ def docs(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Show services that find, call, stream and publish; fail when a promise of the demo is broken."""
     _install(session, "micro-core[default]")
-    session.run("python", "examples/demo.py", env={"PYTHONSAFEPATH": "1"})
+    session.run("python", "examples/demo/demo.py")
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure beside peers: `nox -s bench -- unary` runs benchmarks/unary.py, without a name all of them."""
     _install(session, "micro-core[default]")
-    session.install("aiohttp", "grpcio")
+    session.install("aiohttp>=3.11", "grpcio>=1.70")
     for name in session.posargs or sorted(path.stem for path in ROOT.glob("benchmarks/*.py")):
-        session.run("python", f"benchmarks/{name}.py", env={"PYTHONSAFEPATH": "1"})
+        session.run("python", f"benchmarks/{name}.py")
 
 
 def _install(

@@ -1,0 +1,5 @@
+from micro_conformance import SelectorConformance
+
+
+class TestWeighted(SelectorConformance):
+    plugin = "weighted"
