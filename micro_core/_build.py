@@ -1,120 +1,85 @@
-"""From the options of a configuration string to a constructor's typed arguments."""
+"""From a plugin's options, which are texts, to the constructor that they are for."""
 
 from __future__ import annotations
 
-import enum
 import inspect
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from micro_core._durations import seconds
-from micro_core._near import did_you_mean
+from micro_core._near_miss import did_you_mean
+from micro_core._secrets import HIDDEN, is_secret
+from micro_core._values import convert, convertible, valid
 from micro_core.errors import ConfigError
 
 __all__ = ["build"]
 
-Part = TypeVar("Part")
-
-_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+Built = TypeVar("Built")
 
 
-def build(cls: Callable[..., Part], options: Mapping[str, str], /, **given: Any) -> Part:
-    """Return ``cls(**options, **given)``, the texts of ``options`` converted to the types of its parameters.
+def build(cls: Callable[..., Built], options: Mapping[str, str], /, **given: Any) -> Built:
+    """Call ``cls`` with ``given`` and with the texts of ``options``, each read as its parameter is annotated.
 
-    Known types: str, int, float (a Go duration such as ``500ms`` counts as seconds), bool, enums, `Literal`, lists and
-    tuples of them (comma separated), each with ``| None``. Raises `ConfigError` for an option that the constructor does
-    not have, with the nearest that it has, and for a value that does not convert.
+    ``str``, ``int``, ``bool``, ``float`` (a number or a Go duration, in seconds), `Path`, enums, `Literal`, lists and
+    tuples of these (separated by commas) and unions with None can be read; parameters of other types, and those in
+    ``given``, are no options. Raises `ConfigError` for an option that is unknown, missing or of a wrong value.
     """
-    hints = {
-        name: _hint(cls, parameter.annotation)
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if name not in given and parameter.kind in _BY_NAME
-    }
-    names = [name for name, hint in hints.items() if _convertible(hint)]
-    converted: dict[str, Any] = {}
-    for name, text in options.items():
-        if name not in names:
-            valid = f"valid: {', '.join(names)}" if names else "it has none"
-            raise ConfigError(f"unknown option {name!r}; {valid}{did_you_mean(name, names)}")
-        try:
-            converted[name] = _convert(text, hints[name])
-        except ValueError as error:
-            raise ConfigError(f"option {name}={text!r} is not valid: {error}") from error
-    return cls(**converted, **given)
+    known = _options_of(cls, without=given)
+    arguments = {name: _read(cls, name, text, known) for name, text in options.items()}
+    missing = [name for name in _required(cls) if name not in arguments and name not in given]
+    if missing:
+        raise ConfigError(f"{_name(cls)} needs the option {missing[0]!r}; write it as ?{missing[0]}=…")
+    return cls(**given, **arguments)
 
 
-_BY_NAME = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-def _hint(cls: Callable[..., Any], annotation: Any) -> Any:
-    """Return a parameter's type; None where it cannot be known here, as with imports for type checkers alone."""
-    if not isinstance(annotation, str):
-        return annotation
-    function = inspect.unwrap(cls.__init__ if inspect.isclass(cls) else cls)
+def _read(cls: Callable[..., Any], name: str, text: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        options = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"{_name(cls)} has no option {name!r}{did_you_mean(name, known)}; its options: {options}")
     try:
-        return eval(annotation, getattr(function, "__globals__", {}))  # noqa: S307 - the plugin's own source
-    except Exception:
-        return None
+        return convert(text, known[name])
+    except ValueError as error:
+        shown = HIDDEN if is_secret(name) else text[:100]
+        raise ConfigError(
+            f"option {name}={shown!r} of {_name(cls)} is not valid: write {valid(known[name])}"
+        ) from error
 
 
-def _convertible(hint: Any) -> bool:
-    arguments = typing.get_args(hint)
-    if _is_union(hint):
-        return any(_convertible(each) for each in arguments if each is not type(None))
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return True
-    if origin in (list, tuple, Sequence):
-        return bool(arguments) and _convertible(arguments[0])
-    return hint in (str, int, float, bool) or (inspect.isclass(hint) and issubclass(hint, enum.Enum))
+def _options_of(cls: Callable[..., Any], *, without: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a text can be read for, with their annotations."""
+    hints = _hints(cls)
+    names = [parameter.name for parameter in _parameters(cls) if parameter.name not in without]
+    return {name: hints[name] for name in names if name in hints and convertible(hints[name])}
 
 
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+def _required(cls: Callable[..., Any]) -> list[str]:
+    return [parameter.name for parameter in _parameters(cls) if parameter.default is parameter.empty]
 
 
-def _convert(text: str, hint: Any) -> Any:
-    """Return a text as a value of a type. Raises ValueError that says what is valid."""
-    arguments = typing.get_args(hint)
-    if _is_union(hint):
-        return _convert_to_any(text, [each for each in arguments if each is not type(None)])
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        if text not in arguments:
-            raise ValueError(f"it is one of {', '.join(map(str, arguments))}")
-        return text
-    if origin in (list, tuple, Sequence):
-        values = [_convert(each, arguments[0]) for each in text.split(",") if each]
-        return tuple(values) if origin is tuple else values
-    if hint is str:
-        return text
-    if hint is bool:
-        return _boolean(text)
-    if hint is int:
-        if not (text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 20):
-            raise ValueError("it is a whole number")
-        return int(text)
-    if hint is float:
-        return seconds(text)
-    for member in hint:
-        if text in (member.name, str(member.value)):
-            return member
-    raise ValueError(f"it is one of {', '.join(str(member.value) for member in hint)}")
+def _parameters(cls: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(cls).parameters.values()
+    return [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
 
 
-def _convert_to_any(text: str, hints: Sequence[Any]) -> Any:
-    for hint in hints[:-1]:
+def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations; a name that exists for type checkers alone stands for a type that no text can be read as."""
+    function = cls.__init__ if isinstance(cls, type) else cls  # type: ignore[misc]
+    for_type_checkers: dict[str, Any] = {}
+    while True:
         try:
-            return _convert(text, hint)
-        except ValueError:
-            continue
-    return _convert(text, hints[-1])
+            return typing.get_type_hints(function, localns=for_type_checkers, include_extras=True)
+        except NameError as error:
+            if error.name is None or error.name in for_type_checkers:
+                raise
+            for_type_checkers[error.name] = _Unreadable
 
 
-def _boolean(text: str) -> bool:
-    try:
-        return _BOOLEANS[text.lower()]
-    except KeyError:
-        raise ValueError("it is true or false") from None
+class _Unreadable:
+    """Stands for a type that is imported under ``TYPE_CHECKING``."""
+
+    def __class_getitem__(cls, item: Any) -> type:
+        return cls
+
+
+def _name(cls: Callable[..., Any]) -> str:
+    return getattr(cls, "__name__", repr(cls))

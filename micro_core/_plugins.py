@@ -1,34 +1,40 @@
-"""The plugin host: from the name of a part to the object, through entry points and hooks (docs/plugins.md)."""
+"""The plugin host: from a name in a string to an object, through entry points and pluggy (docs/plugins.md).
+
+One host belongs to one service. All that the process keeps is the immutable listing of what is installed.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Sequence
+import logging
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import pluggy
-
-from micro_core import hookspecs
-from micro_core._configuration_string import KINDS, Part
-from micro_core._entry_points import Installed, installed, refresh
-from micro_core._near import did_you_mean
+from micro_core._plugin_object import SPECIFICATIONS, PluginObject, call_hook, hooks_of
+from micro_core._selection import BUILT_IN, Installed, Wanted, canonical, is_allowed, select
 from micro_core.broker import Broker
 from micro_core.client import Caller
 from micro_core.codec import Codec
-from micro_core.errors import ConfigError, PluginError, PluginNotFound
+from micro_core.errors import ConfigError, PluginError
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
 from micro_core.transport import Transport
 
 if TYPE_CHECKING:
+    from importlib_metadata import Distribution
+
+    from micro_core._part import Part
     from micro_core.service import Service
 
-__all__ = ["Installed", "PluginHost", "installed", "refresh"]
+__all__ = ["CONTRACTS", "Installed", "PluginHost", "installed", "refresh"]
 
-CONTRACTS: dict[str, type] = {
+log = logging.getLogger("micro.plugins")
+
+CONTRACTS: Final[dict[str, type]] = {
     "registry": Registry,
     "selector": Selector,
     "transport": Transport,
@@ -37,201 +43,238 @@ CONTRACTS: dict[str, type] = {
     "client": Caller,
     "server": Server,
 }
+"""What the plugins of each kind have to make."""
 
-CORE = "micro-core"
-API = "0.1.0"
-"""The version of the plugin API: what a plugin's own requirement on micro-core is compared with."""
+EXTENSION: Final = "extension"
 
-PUBLISHED = {
-    ("registry", "mdns"): "micro-registry-mdns",
-    ("transport", "http"): "micro-transport-http",
-    ("broker", "http"): "micro-broker-http",
-    ("codec", "proto"): "micro-codec-proto",
-}
-"""What we publish ourselves: the only names that an error advises to install."""
+_GROUP_PREFIX: Final = "micro."
 
-_HOOKS = tuple(name for name in vars(hookspecs) if inspect.isfunction(getattr(hookspecs, name)))
-_MIDDLEWARE = ("client", "call", "handler", "subscriber")
+_listing: tuple[Installed, ...] | None = None
+
+
+def installed() -> tuple[Installed, ...]:
+    """Return every plugin that the installed distributions offer, importing none; scanned once per process."""
+    global _listing
+    if _listing is None:
+        _listing = _scan()
+    return _listing
+
+
+def refresh() -> tuple[Installed, ...]:
+    """Scan again, for a process that installs plugins while it runs; return what `installed` returns from now on."""
+    global _listing
+    importlib.invalidate_caches()
+    _listing = None
+    return installed()
 
 
 class PluginHost:
-    """Loads what is selected, and nothing else. One for each service or client.
-
-    ``allow`` and ``block`` name distributions; a plugin of one that is not allowed is not even imported.
-    """
+    """Finds, checks and calls plugins. ``allow`` and ``block`` are names of distributions; an empty ``allow`` allows all."""
 
     def __init__(self, *, allow: Sequence[str] = (), block: Sequence[str] = ()) -> None:
-        self._allow = frozenset(allow)
-        self._block = frozenset(block)
-        self._plugins = pluggy.PluginManager(hookspecs.PROJECT)
-        self._plugins.add_hookspecs(hookspecs)
-        self._registered: dict[tuple[str, str], object] = {}
-        self._extensions: list[object] = []
+        self._allow = tuple(allow)
+        self._block = tuple(block)
+        self._registered: dict[tuple[str, str], Any] = {}
+        self._extensions: dict[str, PluginObject] = {}
 
     def __repr__(self) -> str:
-        return f"<PluginHost {[name for name, _ in self._plugins.list_name_plugin()]}>"
+        return f"<PluginHost extensions={', '.join(self._extensions) or 'none'}>"
+
+    def installed(self) -> tuple[Installed, ...]:
+        """Return the installed plugins that this host may import."""
+        return tuple(one for one in installed() if is_allowed(one.distribution, self._allow, self._block))
 
     def register(self, kind: str, name: str, plugin: object) -> None:
-        """Offer an object with hook implementations under a name, for tests and frozen programs; it goes before entry points."""
-        if kind not in (*KINDS, "extension"):
-            raise ConfigError(f"unknown kind {kind!r}{did_you_mean(kind, KINDS)}; valid: {', '.join(KINDS)}, extension")
+        """Offer a plugin, a module or another object with hooks, under a name: for tests and frozen programs.
+
+        It goes before whatever is installed under that name. ``kind`` may be ``extension``. Raises `PluginError` where
+        its hooks do not fit, `ConfigError` for an unknown kind.
+        """
+        if kind not in CONTRACTS and kind != EXTENSION:
+            raise ConfigError(f"{kind!r} is no kind of plugin; kinds: {', '.join([*CONTRACTS, EXTENSION])}")
+        PluginObject(object=plugin, title=f"{kind} {name!r} (registered in code)").check()
         self._registered[kind, name] = plugin
 
+    def make(self, part: Part, **made: Any) -> Any:
+        """Return what the plugin that ``part`` names makes: for a codec a tuple of codecs, else one object of the kind.
+
+        ``made`` are the further arguments of the hook, as hookspecs.py lists them: parts made before, and settings.
+        Raises `PluginNotFound`, and `PluginError` naming the distribution, its version and the cause.
+        """
+        hook = f"make_{part.kind}"
+        arguments = {
+            "name": part.name, "address": part.addresses, "path": part.path, "options": part.options, **made,
+        }  # fmt: skip
+        _check_arguments(hook, arguments)
+        wanted = Wanted(kind=part.kind, name=part.name, distribution=part.distribution, source=part.source)
+        plugin = self._load(wanted)
+        if hook not in hooks_of(plugin.object):
+            offered = ", ".join(hooks_of(plugin.object)) or "none"
+            raise PluginError(f"{plugin.title}: it has no hook {hook}; its hooks: {offered}")
+        result = call_hook(hook, plugin, tuple(self._extensions.values()), arguments)
+        return _checked(part.kind, result, f"{plugin.title}: {hook}")
+
     def check(self, kind: str, instance: object) -> None:
-        """Raise `ConfigError` unless an object is a part of that kind."""
-        if not isinstance(instance, CONTRACTS[kind]):
+        """Raise `ConfigError` where ``instance`` cannot serve as a part of that kind."""
+        if kind not in CONTRACTS:
+            raise ConfigError(f"argument {kind}= cannot be {_type_of(instance)}")
+        contract = CONTRACTS[kind]
+        if not isinstance(instance, contract):
+            instead = f"; make an instance: {kind}={instance.__name__}(…)" if isinstance(instance, type) else ""
             raise ConfigError(
-                f"{kind}={type(instance).__name__}(...) (argument {kind}=): it is no micro_core.{CONTRACTS[kind].__name__}"
+                f"argument {kind}= takes a configuration string or a {contract.__name__}, "
+                f"not {_type_of(instance)}{instead}"
             )
 
-    def make(self, part: Part, **made: Any) -> Any:
-        """Return the object that a part names; for codecs a tuple of them.
+    # Extensions
 
-        ``made`` are the parts that the hook takes beside the configuration. Raises `PluginNotFound`, `PluginError` naming
-        distribution, version and cause, and `ConfigError` for options and addresses that the plugin refuses.
+    def use_extensions(self, names: Sequence[str], *, source: str = "setting extensions") -> None:
+        """Load extensions, ``name`` or ``name@distribution``; the first named becomes the outermost.
+
+        Raises `PluginNotFound` and `PluginError`.
         """
-        plugin, whose = self._load(part.kind, part.name, part.distribution, part.source)
-        hook = f"make_{part.kind}"
-        if not any(each.plugin is plugin for each in getattr(self._plugins.hook, hook).get_hookimpls()):
-            raise PluginError(f"{whose} offers no {part.kind}: its module has no @hookimpl {hook}")
-        others = [each for each in self._plugins.get_plugins() if each is not plugin and each not in self._extensions]
-        call = self._plugins.subset_hook_caller(hook, remove_plugins=others)
-        try:
-            result = call(name=part.name, address=part.addresses, path=part.path, options=part.options, **made)
-        except ConfigError as error:
-            raise ConfigError(f"{part.kind} {part!r} ({whose}): {error}") from error
-        except PluginError as error:
-            raise PluginError(f"{whose}: {error}") from error
-        except Exception as error:
-            raise PluginError(f"{whose} failed in {hook}: {type(error).__name__}: {error}") from error
-        return self._checked(part.kind, result, whose)
+        for text in names:
+            name, _, distribution = text.partition("@")
+            plugin = self._load(Wanted(kind=EXTENSION, name=name, distribution=distribution, source=source))
+            _check_extension(plugin)
+            self._extensions.setdefault(name, plugin)
 
-    def _checked(self, kind: str, result: object, whose: str) -> Any:
-        contract = CONTRACTS[kind]
-        results = tuple(result) if kind == "codec" and isinstance(result, list | tuple) else (result,)
-        for each in results:
-            if not isinstance(each, contract):
-                raise PluginError(
-                    f"{whose}: make_{kind} returned {type(each).__name__}, which is no micro_core.{contract.__name__}"
-                )
-        return results if kind == "codec" else result
-
-    def use_extensions(self, names: Sequence[str], source: str = "extensions") -> None:
-        """Load extensions; the first named is the outermost. Raises `PluginNotFound` and `PluginError`."""
-        for name in names:
-            bare, _, distribution = name.partition("@")
-            plugin, _ = self._load("extension", bare, distribution, source)
-            if plugin not in self._extensions:
-                self._extensions.append(plugin)
-
-    def middleware(self, kind: str) -> tuple[Any, ...]:
-        """Return the middleware of a kind (client, call, handler, subscriber), outermost first."""
-        if kind not in _MIDDLEWARE:
-            raise ValueError(f"no middleware of kind {kind!r}; there is: {', '.join(_MIDDLEWARE)}")
-        return tuple(self._each_extension(f"{kind}_middleware"))
+    def middleware(self, kind: Literal["client", "call", "handler", "subscriber"]) -> tuple[Any, ...]:
+        """Return the middleware of the extensions, the outermost first. Raises `PluginError`."""
+        return tuple(self._from_extensions(f"{kind}_middleware", Callable, {}))
 
     def lifespans(self, service: Service) -> tuple[AbstractAsyncContextManager[object], ...]:
-        """Return the contexts that extensions want entered before a service listens."""
-        return tuple(self._each_extension("lifespan", service=service))
+        """Return the contexts that extensions put round a service, the outermost first. Raises `PluginError`."""
+        return tuple(self._from_extensions("lifespan", AbstractAsyncContextManager, {"service": service}))
 
-    def _each_extension(self, hook: str, **arguments: Any) -> Iterable[Any]:
-        for extension in self._extensions:
-            others = [each for each in self._plugins.get_plugins() if each is not extension]
-            for result in self._plugins.subset_hook_caller(hook, remove_plugins=others)(**arguments):
-                if result is not None:
-                    yield result
+    def _from_extensions(self, hook: str, expected: Any, arguments: dict[str, Any]) -> Iterator[Any]:
+        for plugin in self._extensions.values():
+            for result in call_hook(hook, plugin, (), arguments):
+                if not isinstance(result, expected):
+                    raise PluginError(f"{plugin.title}: {hook} returned {_type_of(result)}, not a {expected.__name__}")
+                yield result
 
-    def _load(self, kind: str, name: str, distribution: str, source: str) -> tuple[object, str]:
-        """Return the plugin of a name, and whose it is, for errors."""
-        plugin = self._registered.get((kind, name))
-        if plugin is not None and not distribution:
-            whose = f"{kind} {name!r}, registered by the program"
-            self._admit(plugin, f"{kind}:{name}", whose)
-            return plugin, whose
-        found = self._find(kind, name, distribution, source)
-        whose = f"{kind} {name!r} of {found}"
-        self._check_api(found, whose)
+    # From a name to a module
+
+    def _load(self, wanted: Wanted) -> PluginObject:
+        if not wanted.distribution and (wanted.kind, wanted.name) in self._registered:
+            registered = self._registered[wanted.kind, wanted.name]
+            return PluginObject(object=registered, title=f"{wanted} (registered in code)")
+        plugin = select(wanted, installed(), self._allow, self._block)
+        title = f"{wanted} of {plugin.provider} (from {wanted.source})"
+        _check_core_version(plugin, title)
+        loaded = PluginObject(object=_import(plugin, title), title=title)
+        loaded.check()
+        return loaded
+
+
+def _import(plugin: Installed, title: str) -> Any:
+    module, _, attribute = plugin.value.partition(":")
+    try:
+        imported = importlib.import_module(module.strip())
+        return operator.attrgetter(attribute.strip())(imported) if attribute else imported
+    except (Exception, SystemExit) as error:  # other people's code; a plugin must not end the process
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise PluginError(f"{title}: importing {plugin.value} failed with {cause}") from error
+
+
+def _check_core_version(plugin: Installed, title: str) -> None:
+    """Raise `PluginError` where the plugin's own metadata say that it was built for another plugin API than this one."""
+    ours = next((one.version for one in installed() if canonical(one.distribution) == BUILT_IN), None)
+    if ours is None or not plugin.core_requirements:
+        return
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for text in plugin.core_requirements:
         try:
-            plugin = importlib.import_module(found.module)
-        except Exception as error:
-            raise PluginError(f"{whose} cannot be imported: {type(error).__name__}: {error}") from error
-        self._admit(plugin, f"{found.distribution}:{found.module}", whose)
-        return plugin, whose
-
-    def _find(self, kind: str, name: str, distribution: str, source: str) -> Installed:
-        """Return the one entry point that is meant, without importing it."""
-        offered = [each for each in installed() if each.kind == kind]
-        named = [each for each in offered if each.name == name and distribution in ("", each.distribution)]
-        allowed = [each for each in named if self._may_load(each)]
-        if not allowed:
-            if named:
-                raise PluginError(
-                    f"{kind} {name!r} ({source}) of {named[0]} is blocked: "
-                    "see the settings plugins_block and plugins_allow"
-                )
-            raise PluginNotFound(self._not_found(kind, name, distribution, source, offered))
-        if len(allowed) > 1:
-            choices = " or ".join(f"{name}@{each.distribution}" for each in allowed)
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise PluginError(f"{title}: its requirement {text[:100]!r} cannot be read") from error
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and not requirement.specifier.contains(ours, prereleases=True):
             raise PluginError(
-                f"{kind} {name!r} ({source}) is offered by {' and by '.join(map(str, allowed))}: choose with {choices}"
-            )
-        return allowed[0]
-
-    def _may_load(self, each: Installed) -> bool:
-        if each.distribution == CORE:
-            return True
-        return each.distribution not in self._block and (not self._allow or each.distribution in self._allow)
-
-    def _not_found(self, kind: str, name: str, distribution: str, source: str, offered: Sequence[Installed]) -> str:
-        names = sorted({each.name for each in offered} | {n for k, n in self._registered if k == kind})
-        text = f"{kind} {name!r} not found ({source}); installed: {', '.join(names) or 'none'}"
-        if distribution:
-            there = [each for each in offered if each.name == name]
-            return f"{text}; {name!r} is offered by {', '.join(map(str, there)) or 'nobody'}, not by {distribution!r}"
-        if (kind, name) in PUBLISHED:
-            return f"{text}; try: pip install {PUBLISHED[kind, name]}"
-        return text + did_you_mean(name, {*names, *(n for k, n in PUBLISHED if k == kind)})
-
-    def _check_api(self, found: Installed, whose: str) -> None:
-        """Refuse a plugin that was built for another plugin API, before it is imported."""
-        if found.distribution == CORE or not found.requires_core:
-            return
-        from packaging.specifiers import SpecifierSet
-
-        if not SpecifierSet(found.requires_core).contains(API, prereleases=True):
-            raise PluginError(
-                f"{whose} is for micro-core {found.requires_core}, and this is {API}: "
-                f"install a version of {found.distribution} for {API}, or the micro-core that it asks for"
+                f"{title}: it was built for {BUILT_IN} {requirement.specifier}, and this is {BUILT_IN} {ours}; "
+                f"install a release of {plugin.distribution} for {BUILT_IN} {ours}, "
+                f"or a {BUILT_IN} within {requirement.specifier}"
             )
 
-    def _admit(self, plugin: object, name: str, whose: str) -> None:
-        """Register a plugin with pluggy, once, and refuse one whose hooks are misspelt or unmarked."""
-        if self._plugins.is_registered(plugin):
-            return
+
+def _check_extension(plugin: PluginObject) -> None:
+    for hook, options in hooks_of(plugin.object).items():
+        if hook.startswith("make_") and not (options.get("wrapper") or options.get("hookwrapper")):
+            raise PluginError(
+                f"{plugin.title}: {hook} of an extension has to be a wrapper; mark it with @hookimpl(wrapper=True)"
+            )
+
+
+def _check_arguments(hook: str, arguments: dict[str, Any]) -> None:
+    if hook not in SPECIFICATIONS:
+        raise ConfigError(f"{hook.removeprefix('make_')!r} is no kind of part; kinds: {', '.join(CONTRACTS)}")
+    specified = set(inspect.signature(SPECIFICATIONS[hook]).parameters)
+    if specified != arguments.keys():
+        differing = ", ".join(sorted(specified ^ arguments.keys()))
+        raise TypeError(f"{hook} is called with the arguments that hookspecs.py lists; missing or unknown: {differing}")
+
+
+def _checked(kind: str, result: Any, maker: str) -> Any:
+    contract = CONTRACTS[kind]
+    if kind == "codec" and isinstance(result, Sequence):
+        wrong = next((one for one in result if not isinstance(one, contract)), None)
+        if wrong is None and result:
+            return tuple(result)
+        result = result if wrong is None else wrong
+    elif isinstance(result, contract):
+        return (result,) if kind == "codec" else result
+    raise PluginError(f"{maker} returned {_type_of(result)}, not a {contract.__name__}")
+
+
+def _type_of(value: object) -> str:
+    if value is None:
+        return "None"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+
+
+# The scan
+
+
+def _scan() -> tuple[Installed, ...]:
+    import importlib_metadata
+
+    found: dict[str, list[Installed]] = {}
+    for distribution in importlib_metadata.distributions():
         try:
-            self._plugins.register(plugin, name)
-            self._plugins.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            if self._plugins.is_registered(plugin):
-                self._plugins.unregister(plugin)
-            raise PluginError(f"{whose} is not valid: {_first_line(error)}{self._misspelt(plugin)}") from error
-        for hook in _HOOKS:
-            function = getattr(plugin, hook, None)
-            if inspect.isfunction(function) and getattr(function, "__module__", "") == getattr(
-                plugin, "__name__", None
-            ):
-                if not hasattr(function, f"{hookspecs.PROJECT}_impl"):
-                    self._plugins.unregister(plugin)
-                    raise PluginError(f"{whose} is not valid: {hook} has no @hookimpl, so it would be ignored")
-
-    def _misspelt(self, plugin: object) -> str:
-        marked = [
-            name
-            for name, member in inspect.getmembers(plugin, inspect.isroutine)
-            if hasattr(member, f"{hookspecs.PROJECT}_impl") and name not in _HOOKS
-        ]
-        return "".join(f"; there is no hook {name!r}{did_you_mean(name, _HOOKS)}" for name in marked)
+            offered = _offered_by(distribution)
+        except Exception:  # other people's metadata
+            log.warning("the metadata of %r cannot be read; it is left out", distribution, exc_info=True)
+            continue
+        if offered:
+            found.setdefault(canonical(offered[0].distribution), offered)  # the first on the path is what is imported
+    plugins = [plugin for offered in found.values() for plugin in offered]
+    return tuple(sorted(plugins, key=lambda plugin: (plugin.kind, plugin.name, plugin.distribution)))
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _offered_by(distribution: Distribution) -> list[Installed]:
+    if f"[{_GROUP_PREFIX}" not in (distribution.read_text("entry_points.txt") or "").replace(" ", ""):
+        return []
+    name, version, origin = distribution.metadata["Name"], distribution.version, str(distribution.locate_file(""))
+    requirements = tuple(text for text in distribution.requires or () if _names_the_core(text))
+    kinds = {_GROUP_PREFIX + kind: kind for kind in (*CONTRACTS, EXTENSION)}
+    return [
+        Installed(
+            kind=kinds[entry_point.group],
+            name=entry_point.name,
+            distribution=name,
+            version=version,
+            value=entry_point.value,
+            origin=origin,
+            core_requirements=requirements,
+        )
+        for entry_point in distribution.entry_points
+        if entry_point.group in kinds
+    ]
+
+
+def _names_the_core(requirement: str) -> bool:
+    name = requirement.strip()
+    end = next((at for at, letter in enumerate(name) if not (letter.isalnum() or letter in "-_.")), len(name))
+    return canonical(name[:end]) == BUILT_IN
