@@ -95,12 +95,10 @@ class Thread:
             pass  # the loop is closed already
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._live())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
-            asyncio.set_event_loop(None)
             self._loop.close()
             self._when_over()
 

@@ -16,6 +16,7 @@ __all__ = ["Catalogue"]
 _log = logging.getLogger("micro.registry.mdns")
 
 _MAX_NODES = 10_000
+_MAX_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -26,14 +27,18 @@ class _Known:
     said: dict[str, Record] = field(default_factory=dict)
     """For each dialect, what it said last."""
     heard: float = -math.inf
+    size: int = 0
 
 
 class Catalogue:
-    """Nodes by service and id. Times are seconds of any one monotonic clock."""
+    """Nodes by service and id, so many and with descriptions of so many bytes. Times are of any one monotonic clock."""
 
-    def __init__(self, limit: int = _MAX_NODES) -> None:
+    def __init__(self, limit: int = _MAX_NODES, size_limit: int = _MAX_BYTES) -> None:
         self._limit = limit
+        self._size_limit = size_limit
         self._count = 0
+        self._size = 0
+        self._is_full = False
         self._services: dict[str, dict[str, _Known]] = {}
 
     def add(self, sighting: Sighting, now: float) -> Sequence[Change]:
@@ -44,8 +49,7 @@ class Catalogue:
         known = self._services.get(service, {}).get(id_)
         changes: Sequence[Change] = ()
         if known is None:
-            if self._count >= self._limit:
-                _log.warning("more than %d nodes on this network: %r is left out", self._limit, sighting.key)
+            if not self._has_room(sighting):
                 return ()
             known = self._services.setdefault(service, {})[id_] = _Known(sighting.record)
             self._count += 1
@@ -56,6 +60,8 @@ class Catalogue:
         known.said[sighting.dialect] = sighting.record
         known.until[sighting.dialect] = now + sighting.ttl
         known.heard = now
+        self._size += sighting.size - known.size
+        known.size = sighting.size
         return changes
 
     def remove(self, service: str, id_: str) -> Sequence[Change]:
@@ -67,7 +73,15 @@ class Catalogue:
         if known is None:
             return ()
         self._count -= 1
+        self._size -= known.size
         return (_change(ChangeKind.DELETE, known.record),)
+
+    def _has_room(self, sighting: Sighting) -> bool:
+        has_room = self._count < self._limit and self._size + sighting.size <= self._size_limit
+        if not has_room and not self._is_full:  # one line, not one for each node
+            _log.warning("the catalogue is full with %d nodes; left out: %r and more", self._count, sighting.key)
+        self._is_full = not has_room
+        return has_room
 
     def expire(self, now: float) -> Sequence[Change]:
         """Forget the nodes that no dialect has heard of for their lifetime."""

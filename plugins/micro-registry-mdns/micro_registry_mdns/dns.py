@@ -39,7 +39,6 @@ MAX_POINTERS = 32
 _HEADER = struct.Struct("!6H")
 _FIXED = struct.Struct("!HHIH")
 _SRV = struct.Struct("!HHH")
-_SHORTEST_RECORD = 11
 
 
 @dataclass(frozen=True, slots=True)

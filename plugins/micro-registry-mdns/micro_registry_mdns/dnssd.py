@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from micro_core import DecodeError
+from micro_core import DecodeError, Node, Record
 
 from . import dns, txt
 from .sighting import LIFETIME, Sighting, sight
@@ -18,7 +18,9 @@ SERVICE_TYPE = "_micro._tcp.local."
 MAX_TEXT = 8_000
 _PIECE = 250
 _PATIENCE = 1.0  # seconds in which the records of an instance have to come together
-_MAX_INSTANCES = 10_000
+_MAX_PARTS = 256
+_MAX_KNOWN = 10_000
+_MAX_READ = 2 * MAX_TEXT
 _MAX_SHOWN = 200
 
 
@@ -47,96 +49,90 @@ def query(id_: int) -> bytes:
 
 
 @dataclass(slots=True)
-class _Instance:
+class _Parts:
     """The records of one instance so far."""
 
     since: float
-    service: dns.Record | None = None
+    service: tuple[int, str] | None = None
+    """Port and host name."""
     text: bytes = b""
-    hosts: dict[str, str] = field(default_factory=dict)
-    sighting: Sighting | None = None
+    host: str = ""
 
 
 class Reader:
     """Reads nodes out of responses, joining what comes in several packets."""
 
     def __init__(self) -> None:
-        self._instances: dict[str, _Instance] = {}
+        self._parts: dict[str, _Parts] = {}
+        self._known: dict[str, Record] = {}
+        """What a goodbye, which may hold nothing but a name, is about."""
 
     def read(self, message: dns.Message, now: float) -> Iterator[Sighting]:
         """Return the nodes that ``message`` announces, changes or takes back; what is malformed is passed over."""
         records = [*message.answers, *message.additionals]
         hosts = {r.name: r.data for kind in (dns.AAAA, dns.A) for r in records if r.type == kind and r.ttl}
         legacy = bool(message.questions)  # an answer to our own question may have short TTLs (RFC 6762 §6.7)
-        touched: dict[str, int] = {}
+        ttls: dict[str, int] = {}
+        quota = txt.Quota()
         for record in records:
             name = record.data if record.type == dns.PTR and record.name == SERVICE_TYPE else record.name
             if isinstance(name, str) and name.endswith("." + SERVICE_TYPE):
-                self._touch(name, record, now)
                 ttl = LIFETIME if legacy and record.ttl else record.ttl
-                touched[name] = min(ttl, touched.get(name, ttl))
-        for name in self._waiting_for(hosts) - touched.keys():
-            touched[name] = LIFETIME
-        for name, ttl in touched.items():
-            found = self._complete(name, hosts, ttl)
+                ttls[name] = min(ttl, ttls.get(name, ttl))
+                self._keep(name, record, now)
+        for host in hosts:
+            ttls.setdefault(host.removesuffix("local.") + SERVICE_TYPE, LIFETIME)
+        for name, ttl in ttls.items():
+            found = self._complete(name, hosts, ttl, quota) if ttl else self._goodbye(name)
             if found is not None:
                 yield found
 
-    def _touch(self, name: str, record: dns.Record, now: float) -> None:
-        instance = self._instances.get(name)
-        if instance is None:
-            self._forget(now)
-            if len(self._instances) >= _MAX_INSTANCES:
-                return
-            instance = self._instances[name] = _Instance(now)
-        elif now - instance.since > _PATIENCE:
-            instance.since, instance.service, instance.text, instance.hosts = now, None, b"", {}
+    def _keep(self, name: str, record: dns.Record, now: float) -> None:
+        parts = self._parts.get(name)
+        if parts is None or now - parts.since > _PATIENCE:
+            self._parts.pop(name, None)
+            if len(self._parts) >= _MAX_PARTS:
+                del self._parts[next(iter(self._parts))]  # the oldest
+            parts = self._parts[name] = _Parts(now)
         if isinstance(record.data, tuple):
-            instance.service = record
-        elif record.type == dns.TXT and isinstance(record.data, bytes):
-            instance.text = record.data
+            parts.service = record.data[2:]
+        elif isinstance(record.data, bytes) and record.type == dns.TXT and len(record.data) <= _MAX_READ:
+            parts.text = record.data
 
-    def _waiting_for(self, hosts: Mapping[str, object]) -> set[str]:
-        """Return the instances that lack nothing but one of these addresses."""
-        if not hosts:
-            return set()
-        names = {host.removesuffix("local.") + SERVICE_TYPE for host in hosts}
-        return {name for name in names if (known := self._instances.get(name)) and not known.hosts}
-
-    def _complete(self, name: str, hosts: Mapping[str, object], ttl: int) -> Sighting | None:
-        instance = self._instances.get(name)
-        if instance is None:
+    def _complete(self, name: str, hosts: Mapping[str, object], ttl: int, quota: txt.Quota) -> Sighting | None:
+        parts = self._parts.get(name)
+        if parts is None or parts.service is None:
             return None
-        if not ttl:
-            del self._instances[name]
-            last = instance.sighting
-            return last and Sighting(dialect=DIALECT, record=last.record, ttl=0)
-        if instance.service is None or not isinstance(instance.service.data, tuple):
-            return None
-        _, _, port, target = instance.service.data
+        port, target = parts.service
         if isinstance(host := hosts.get(target), str):
-            instance.hosts[target] = host
-        if not instance.text or target not in instance.hosts:
+            parts.host = host
+        if not parts.host or not parts.text or quota.is_spent:
             return None
-        instance.sighting = _node(instance.text, instance.hosts[target], port, ttl)
-        return instance.sighting
+        del self._parts[name]
+        sighting = _node(parts.text, parts.host, port, ttl, quota)
+        if sighting is not None and (name in self._known or len(self._known) < _MAX_KNOWN):
+            (node,) = sighting.record.nodes
+            self._known[name] = replace(sighting.record, nodes=(Node(id=node.id, address=node.address),), endpoints=())
+        return sighting
 
-    def _forget(self, now: float) -> None:
-        if len(self._instances) < _MAX_INSTANCES:
-            return
-        for name in [name for name, known in self._instances.items() if now - known.since > LIFETIME]:
-            del self._instances[name]
+    def _goodbye(self, name: str) -> Sighting | None:
+        self._parts.pop(name, None)
+        record = self._known.pop(name, None)
+        return Sighting(dialect=DIALECT, record=record, ttl=0) if record else None
 
 
-def _node(rdata: bytes, host: str, port: int, ttl: int) -> Sighting | None:
+def _node(rdata: bytes, host: str, port: int, ttl: int, quota: txt.Quota) -> Sighting | None:
     try:
         keys = _keys(txt.from_strings(rdata))
         pieces = [keys[f"d{number}"] for number in range(sum(key[1:].isdigit() for key in keys if key[0] == "d"))]
         if keys.get("txtvers") != b"1":
             return None
-        return sight(DIALECT, keys["id"].decode(), host, port, txt.inflate(b"".join(pieces)), ttl)
+        id_, description = keys["id"].decode(), txt.inflate(b"".join(pieces))
     except (DecodeError, KeyError, UnicodeDecodeError):
+        quota.spend()
         return None
+    quota.spend(description.size)
+    return sight(DIALECT, id_, host, port, description, ttl)
 
 
 def _keys(pieces: list[bytes]) -> dict[str, bytes]:

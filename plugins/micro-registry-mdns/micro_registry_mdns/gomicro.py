@@ -8,14 +8,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from micro_core import DecodeError
 
 from . import dns, txt
 from .sighting import Sighting, sight
 
-__all__ = ["LISTING", "Entry", "Reader", "Zone", "announcement", "goodbye", "listed", "listing_query", "query"]
+__all__ = ["LISTING", "Entry", "Zone", "announcement", "goodbye", "listed", "listing_query", "query", "read"]
 
 DIALECT = "gomicro"
 LISTING = "_services"
@@ -173,38 +172,36 @@ def listed(message: dns.Message) -> Iterator[str]:
                 yield name
 
 
-class Reader:
-    """Reads nodes out of responses; remembers the last descriptions, for they come again and again."""
+def read(message: dns.Message) -> Iterator[Sighting]:
+    """Return the nodes in ``message``; what is incomplete or malformed is passed over.
 
-    def __init__(self) -> None:
-        self._describe = lru_cache(maxsize=256)(txt.join_hex)
+    Addresses count only where they come in the packet of their SRV record: the listing's ``0.0.0.0`` has the same
+    owner as the real ones (docs/wire.md §1.4).
+    """
+    records = [*message.answers, *message.additionals]
+    texts = {record.name: record.data for record in records if record.type == dns.TXT}
+    hosts = {record.name: record.data for record in records if record.type == dns.AAAA}
+    hosts |= {record.name: record.data for record in records if record.type == dns.A}
+    quota = txt.Quota()
+    for record in records:
+        if not isinstance(record.data, tuple) or not record.name.endswith(_DOMAIN) or quota.is_spent:
+            continue
+        text, (_, _, port, target) = texts.pop(record.name, None), record.data
+        host = hosts.get(target)
+        if text and isinstance(text, bytes) and isinstance(host, str):
+            found = _node(record, host, port, text, quota)
+            if found is not None:
+                yield found
 
-    def read(self, message: dns.Message) -> Iterator[Sighting]:
-        """Return the nodes in ``message``; what is incomplete or malformed is passed over.
 
-        Addresses count only where they come in the packet of their SRV record: the listing's ``0.0.0.0`` has the same
-        owner as the real ones (docs/wire.md §1.4).
-        """
-        records = [*message.answers, *message.additionals]
-        texts = {record.name: record.data for record in records if record.type == dns.TXT}
-        hosts = {record.name: record.data for record in records if record.type == dns.AAAA}
-        hosts |= {record.name: record.data for record in records if record.type == dns.A}
-        for record in records:
-            if not isinstance(record.data, tuple) or not record.name.endswith(_DOMAIN):
-                continue
-            text, (_, _, port, target) = texts.get(record.name), record.data
-            host = hosts.get(target)
-            if text and isinstance(text, bytes) and isinstance(host, str):
-                found = self._node(record, host, port, text)
-                if found is not None:
-                    yield found
-
-    def _node(self, record: dns.Record, host: str, port: int, text: bytes) -> Sighting | None:
-        try:
-            description = self._describe(text)
-        except DecodeError:
-            return None
-        suffix = f".{description.service}{_DOMAIN}"
-        if not description.service or not record.name.endswith(suffix):
-            return None
-        return sight(DIALECT, record.name.removesuffix(suffix), host, port, description, record.ttl)
+def _node(record: dns.Record, host: str, port: int, text: bytes, quota: txt.Quota) -> Sighting | None:
+    try:
+        description = txt.join_hex(text)
+    except DecodeError:
+        quota.spend()
+        return None
+    quota.spend(description.size)
+    suffix = f".{description.service}{_DOMAIN}"
+    if not description.service or not record.name.endswith(suffix):
+        return None
+    return sight(DIALECT, record.name.removesuffix(suffix), host, port, description, record.ttl)

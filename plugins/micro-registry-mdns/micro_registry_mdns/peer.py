@@ -46,7 +46,7 @@ class Peer:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._catalogue = Catalogue()
-        self._gomicro, self._dnssd = gomicro.Reader(), dnssd.Reader()
+        self._dnssd = dnssd.Reader()
         self._watchers: dict[Deliver, str | None] = {}
         self._waiting: dict[asyncio.Event, str] = {}
         self._listed: dict[str, float] = {}
@@ -208,7 +208,7 @@ class Peer:
             return
         now = self._loop.time()
         if gomicro.DIALECT in self._dialects:
-            self._take(self._gomicro.read(message), now)
+            self._take(gomicro.read(message), now)
         if dnssd.DIALECT in self._dialects:
             self._take(self._dnssd.read(message, now), now)
 
@@ -236,7 +236,9 @@ class Peer:
     # ------------------------------------------------------------------------------------------------- timers
 
     def _sweep(self) -> None:
-        self._tell(self._catalogue.expire(self._loop.time()))
+        now = self._loop.time()
+        self._tell(self._catalogue.expire(now))
+        self._listed = {name: heard for name, heard in self._listed.items() if now - heard < LIFETIME}
         self._timers[0] = self._loop.call_later(_SWEEP, self._sweep)
 
     def _refresh(self) -> None:

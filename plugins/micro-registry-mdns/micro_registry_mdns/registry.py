@@ -61,7 +61,7 @@ class MdnsRegistry(Registry):
             raise Closed("an mdns registry is opened once")
         self._thread = Thread("micro-registry-mdns")
         try:
-            self._peer = await self._thread.call(self._open)
+            await self._thread.call(self._open)
         except BaseException:
             await self.aclose()
             raise
@@ -94,16 +94,14 @@ class MdnsRegistry(Registry):
     async def aclose(self) -> None:
         """Say goodbye for what is registered, and end the thread and its sockets."""
         self._closed = True
-        thread, peer = self._thread, self._peer
-        self._thread = self._peer = None
+        thread, self._thread = self._thread, None
         for mailbox in self._mailboxes:
             mailbox.fail(Closed("the mdns registry was closed"))
         if thread is None:
             return
         with anyio.CancelScope(shield=True):
             try:
-                if peer is not None:
-                    await thread.call(peer.close)
+                await thread.call(self._close)
             finally:
                 await thread.stop()
 
@@ -124,8 +122,13 @@ class MdnsRegistry(Registry):
             raise Closed(f"the mdns registry {'was closed' if self._closed else 'is not opened yet'}")
         return self._peer, self._thread
 
-    async def _open(self) -> Peer:
-        return Peer(self._interfaces or addresses(), self._dialects, self._timeout)
+    async def _open(self) -> None:
+        self._peer = Peer(self._interfaces or addresses(), self._dialects, self._timeout)
+
+    async def _close(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            await peer.close()
 
 
 def _interface(address: str) -> str:

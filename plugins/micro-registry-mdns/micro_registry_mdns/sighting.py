@@ -25,6 +25,8 @@ class Sighting:
     record: Record
     """The service with this one node."""
     ttl: float
+    size: int = 0
+    """Bytes of the description."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -49,4 +51,4 @@ def sight(dialect: str, id_: str, host: str, port: int, description: Description
         endpoints=description.endpoints,
         metadata=description.service_metadata,
     )
-    return Sighting(dialect=dialect, record=record, ttl=min(ttl, LIFETIME))
+    return Sighting(dialect=dialect, record=record, ttl=min(ttl, LIFETIME), size=description.size)

@@ -22,7 +22,7 @@ _RECEIVE_BUFFER = 4 * 1024 * 1024
 _MAX_DATAGRAM = 65_536
 _READS_PER_TURN = 128
 _BURST, _PAUSE = 40, 0.003  # what Go's receive buffer keeps up with (docs/wire.md §11.1)
-_MAX_WAITING = 8_192
+_MAX_WAITING = 8 * 1024 * 1024  # bytes
 
 Address = tuple[str, int]
 Received = Callable[[bytes, Address], None]
@@ -186,15 +186,17 @@ class Outbox:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[socket.socket, bytes, Address, str]] = deque()
+        self._size = 0
         self._left = _BURST
         self._refill: asyncio.TimerHandle | None = None
         self._silent: set[str] = set()
 
     def send(self, sock: socket.socket, packet: bytes, address: Address, interface: str = "") -> None:
         """Send now, or after what is waiting; multicast leaves through ``interface`` where one is named."""
-        if len(self._waiting) >= _MAX_WAITING:
+        if self._size + len(packet) > _MAX_WAITING:
             _log.warning("too many datagrams are waiting; one to %s is dropped", address[0])
             return
+        self._size += len(packet)
         self._waiting.append((sock, packet, address, interface))
         self._flush()
 
@@ -208,7 +210,9 @@ class Outbox:
     def _flush(self) -> None:
         while self._waiting and self._left:
             self._left -= 1
-            self._send(*self._waiting.popleft())
+            sock, packet, address, interface = self._waiting.popleft()
+            self._size -= len(packet)
+            self._send(sock, packet, address, interface)
         if self._refill is None:
             self._refill = self._loop.call_later(_PAUSE, self._next_burst)
 

@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from micro_core import DecodeError, Endpoint, Value
 
-__all__ = ["Description", "deflate", "document", "from_strings", "inflate", "join_hex", "split_hex", "strings"]
+__all__ = ["Description", "Quota", "deflate", "document", "from_strings", "inflate", "join_hex", "split_hex", "strings"]
 
 MAX_DOCUMENT = 512 * 1024
 MAX_ENDPOINTS = 1_024
 MAX_VALUES = 8_192
 MAX_DEPTH = 8  # Go describes three levels
 MAX_METADATA = 1_024
+
+
+class Quota:
+    """What may be inflated for one packet, which can hold any number of descriptions."""
+
+    def __init__(self) -> None:
+        self._left = MAX_DOCUMENT
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the rest of the packet is better left unread."""
+        return self._left <= 0
+
+    def spend(self, size: int = MAX_DOCUMENT // 8) -> None:
+        """Count a description of ``size`` bytes; without a size, one that was malformed."""
+        self._left -= size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,8 @@ class Description:
     """The node's."""
     service_metadata: Mapping[str, str] = field(default_factory=dict)
     """The service's, which Go neither sends nor reads (docs/protocol.md §6)."""
+    size: int = field(default=0, compare=False)
+    """Bytes of the document that it was read from."""
 
 
 # ------------------------------------------------------------------------------------------- strings of a record
@@ -88,7 +106,7 @@ def inflate(compressed: bytes) -> Description:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DecodeError("TXT record is not JSON") from error
-    return _Parser().description(parsed)
+    return replace(_Parser().description(parsed), size=len(text))
 
 
 def document(description: Description) -> bytes:

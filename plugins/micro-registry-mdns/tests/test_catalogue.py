@@ -1,5 +1,7 @@
 """What is known of the network, and what changes."""
 
+from dataclasses import replace
+
 from micro_core import Change, ChangeKind, Node, Record
 from micro_registry_mdns.catalogue import Catalogue
 from micro_registry_mdns.sighting import Sighting
@@ -99,3 +101,13 @@ def test_what_was_heard_since_a_moment_is_told_from_what_is_older() -> None:
     catalogue.add(seen(record(service="own"), "own", float("inf")), 0)
     catalogue.add(seen(record(service="new")), 10)
     assert catalogue.services_since(5) == {"own", "new"}
+
+
+def test_the_size_of_all_descriptions_is_bounded() -> None:
+    catalogue = Catalogue(size_limit=100)
+    for number in range(5):
+        catalogue.add(replace(seen(record(service=f"s{number}")), size=40), 0)
+    assert catalogue.services_since(0) == {"s0", "s1"}
+    catalogue.remove("s0", "n1")
+    catalogue.add(replace(seen(record(service="s9")), size=40), 0)
+    assert catalogue.services_since(0) == {"s1", "s9"}

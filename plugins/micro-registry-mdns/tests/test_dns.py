@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from micro_core import DecodeError, EncodeError
-from micro_registry_mdns import dns, gomicro, txt
+from micro_registry_mdns import dns, dnssd, gomicro, txt
 
 QUERY = bytes.fromhex("3a7f00000001000000000000 0767726565746572056d6963726f00 000c0001")
 COMPRESSED = (  # docs/wire.md §10.4
@@ -60,7 +60,7 @@ def test_the_answer_of_the_wire_document_is_written() -> None:
 
 
 def test_the_answer_of_the_wire_document_is_read() -> None:
-    [sighting] = gomicro.Reader().read(dns.decode(ANSWER + GREETER_TEXT))
+    [sighting] = gomicro.read(dns.decode(ANSWER + GREETER_TEXT))
     [node] = sighting.record.nodes
     assert (sighting.record.name, sighting.record.version, sighting.ttl) == ("greeter", "latest", 120)
     assert (node.id, node.address) == (greeter_entry().id, "192.168.1.10:40123")
@@ -71,7 +71,7 @@ def test_the_answer_of_the_wire_document_is_read() -> None:
 def test_an_answer_without_the_question_is_read_too() -> None:
     message = dns.decode(ANSWER + GREETER_TEXT)
     as_v1 = dns.encode(dns.Message(flags=message.flags, answers=message.answers))
-    assert [s.key for s in gomicro.Reader().read(dns.decode(as_v1))] == [("greeter", greeter_entry().id)]
+    assert [s.key for s in gomicro.read(dns.decode(as_v1))] == [("greeter", greeter_entry().id)]
 
 
 def test_the_listing_of_the_wire_document_is_written_and_read() -> None:
@@ -83,7 +83,7 @@ def test_the_listing_of_the_wire_document_is_written_and_read() -> None:
 
 
 def test_a_listing_is_no_node() -> None:
-    assert list(gomicro.Reader().read(dns.decode(LISTING))) == []
+    assert list(gomicro.read(dns.decode(LISTING))) == []
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,9 @@ def read_all(packet: bytes) -> None:
         return
     zone = gomicro.Zone("devbox.")
     zone.put(greeter_entry())
-    list(gomicro.Reader().read(message))
+    list(gomicro.read(message))
     list(gomicro.listed(message))
+    list(dnssd.Reader().read(message, 0))
     list(zone.answers(message, port=40_000, local=True))
 
 

@@ -134,3 +134,15 @@ def test_what_is_not_ours_is_passed_over(text: bytes) -> None:
 @given(st.binary(max_size=300))
 def test_random_texts_are_passed_over(text: bytes) -> None:
     assert list(dnssd.Reader().read(response(*answers(text)), 0)) == []
+
+
+def test_what_waits_for_the_rest_is_bounded() -> None:
+    reader, (_, service, text, address) = dnssd.Reader(), answers(TEXT)
+    list(reader.read(response(service, text), 0))
+    strangers = [dns.Record(f"x{n}._micro._tcp.local.", dns.SRV, 120, (0, 0, 1, f"x{n}.local.")) for n in range(300)]
+    list(reader.read(response(*strangers), 0))
+    assert list(reader.read(response(address), 0)) == []
+
+
+def test_a_text_of_more_than_twice_the_limit_is_not_kept() -> None:
+    assert list(dnssd.Reader().read(response(*answers(TEXT + b"\0" * 16_000)), 0)) == []

@@ -99,26 +99,25 @@ def test_announcements_and_goodbyes_hold_no_question_and_no_pointer() -> None:
 
 def test_a_node_with_an_ipv6_address_is_published_and_read() -> None:
     entry = replace(ONE, address="fd00::5")
-    [sighting] = gomicro.Reader().read(dns.decode(gomicro.announcement(entry)))
+    [sighting] = gomicro.read(dns.decode(gomicro.announcement(entry)))
     assert sighting.record.nodes[0].address == "[fd00::5]:8080"
 
 
 def read(*records: dns.Record) -> list[str]:
     message = dns.Message(flags=0x8000, answers=records)
-    return [sighting.record.nodes[0].address for sighting in gomicro.Reader().read(message)]
+    return [sighting.record.nodes[0].address for sighting in gomicro.read(message)]
 
 
 def test_an_address_counts_only_in_the_packet_of_its_service_record() -> None:
     service, address, text = ONE.unsolicited(120)
-    reader = gomicro.Reader()
-    assert list(reader.read(dns.Message(flags=0x8000, answers=(service, text)))) == []
-    assert list(reader.read(dns.Message(flags=0x8000, answers=(address,)))) == []
+    assert list(gomicro.read(dns.Message(flags=0x8000, answers=(service, text)))) == []
+    assert list(gomicro.read(dns.Message(flags=0x8000, answers=(address,)))) == []
 
 
 def test_the_order_of_records_and_their_section_do_not_matter() -> None:
     service, address, text = ONE.unsolicited(120)
     message = dns.Message(flags=0x8000, answers=(text, address), additionals=(service,))
-    assert [sighting.key for sighting in gomicro.Reader().read(message)] == [("greeter", "greeter-1")]
+    assert [sighting.key for sighting in gomicro.read(message)] == [("greeter", "greeter-1")]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,7 @@ def test_the_order_of_records_and_their_section_do_not_matter() -> None:
     ],
 )
 def test_what_cannot_be_called_is_passed_over(entry: gomicro.Entry) -> None:
-    assert list(gomicro.Reader().read(dns.decode(gomicro.announcement(entry)))) == []
+    assert list(gomicro.read(dns.decode(gomicro.announcement(entry)))) == []
 
 
 def test_a_bad_instance_does_not_hide_a_good_one_in_the_same_packet() -> None:
@@ -155,5 +154,18 @@ def test_names_with_dots_are_separate_labels() -> None:
         id="go.micro.srv.greeter-1",
         text=txt.split_hex(txt.Description(service="go.micro.srv.greeter", version="1")),
     )
-    [sighting] = gomicro.Reader().read(dns.decode(gomicro.announcement(dotted)))
+    [sighting] = gomicro.read(dns.decode(gomicro.announcement(dotted)))
     assert sighting.key == ("go.micro.srv.greeter", "go.micro.srv.greeter-1")
+
+
+def test_one_packet_is_not_read_for_ever() -> None:
+    heavy = txt.split_hex(txt.Description(service="greeter", version="1", metadata={"a": "a" * 200_000}))
+    entries = [replace(ONE, id=f"greeter-{number}", text=heavy) for number in range(20)]
+    message = dns.Message(flags=0x8000, answers=tuple(record for entry in entries for record in entry.unsolicited(120)))
+    assert len(list(gomicro.read(message))) == 3
+
+
+def test_malformed_texts_of_one_packet_are_not_tried_for_ever() -> None:
+    entries = [replace(ONE, id=f"bad-{number}", text=b"\x02zz") for number in range(20)]
+    message = [record for entry in (*entries, ONE) for record in entry.unsolicited(120)]
+    assert read(*message) == []
