@@ -62,7 +62,7 @@ def _parameters(cls: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations; a name that exists for type checkers alone stands for a type that no text can be read as."""
+    """Return the annotations; a name that exists for type checkers alone becomes a type that no text is read as."""
     function = cls.__init__ if isinstance(cls, type) else cls  # type: ignore[misc]
     for_type_checkers: dict[str, Any] = {}
     while True:

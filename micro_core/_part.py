@@ -1,6 +1,7 @@
 """Configuration strings: ``name[@distribution][://[address[,address…]][/path][?key=value[&…]]]``.
 
-The grammar is ours, not that of URLs: names with underscores, an ``@distribution`` before the ``://``, several addresses.
+The grammar is ours, not that of URLs: names have underscores, ``@distribution`` stands before ``://``, and hosts may be
+several.
 Path and options are percent-decoded, addresses are taken as they stand.
 """
 
@@ -47,7 +48,7 @@ class Part:
     addresses: tuple[str, ...] = ()
     path: str = ""
     """Empty, or with its leading slash."""
-    options: Mapping[str, str] = field(default=MappingProxyType({}), hash=False)
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     source: str = "default"
     """Where it was written, for errors: ``flag --registry``, ``variable MICRO_REGISTRY``, ``default``, …"""
     optional: bool = False

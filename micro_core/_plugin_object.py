@@ -57,8 +57,8 @@ def hooks_of(plugin: Any) -> dict[str, Mapping[str, Any]]:
 def call_hook(hook: str, plugin: PluginObject, around: Sequence[PluginObject], arguments: Mapping[str, Any]) -> Any:
     """Call one hook on one plugin, within the wrappers of ``around``, the first outermost.
 
-    Returns what the hook returned: for a hook without ``firstresult`` a list. Every exception leaves as a `PluginError`,
-    a `ConfigError` as one that is both.
+    Returns what the hook returned: for a hook without ``firstresult`` a list. Every exception leaves as a
+    `PluginError`, a `ConfigError` as one that is both.
     """
     others = [one.object for one in around if one.object is not plugin.object]
     manager = _manager([plugin.object, *reversed(others)])  # pluggy calls the last registered first

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import logging
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -69,7 +69,7 @@ def refresh() -> tuple[Installed, ...]:
 
 
 class PluginHost:
-    """Finds, checks and calls plugins. ``allow`` and ``block`` are names of distributions; an empty ``allow`` allows all."""
+    """Finds, checks and calls plugins of distributions that ``allow`` names (empty: all) and ``block`` does not."""
 
     def __init__(self, *, allow: Sequence[str] = (), block: Sequence[str] = ()) -> None:
         self._allow = tuple(allow)
@@ -179,7 +179,7 @@ def _import(plugin: Installed, title: str) -> Any:
 
 
 def _check_core_version(plugin: Installed, title: str) -> None:
-    """Raise `PluginError` where the plugin's own metadata say that it was built for another plugin API than this one."""
+    """Raise `PluginError` where the plugin's own metadata say that it was built for another plugin API."""
     ours = next((one.version for one in installed() if canonical(one.distribution) == BUILT_IN), None)
     if ours is None or not plugin.core_requirements:
         return
@@ -241,7 +241,8 @@ def _scan() -> tuple[Installed, ...]:
     import importlib_metadata
 
     found: dict[str, list[Installed]] = {}
-    for distribution in importlib_metadata.distributions():
+    distributions: Iterable[Any] = importlib_metadata.distributions()
+    for distribution in distributions:
         try:
             offered = _offered_by(distribution)
         except Exception:  # other people's metadata

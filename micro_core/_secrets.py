@@ -31,6 +31,6 @@ def hide_in_mapping(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def hide_in_text(text: str) -> str:
-    """Return a configuration string, well-formed or not, without anything that may be a secret; at most 200 characters."""
+    """Return 200 characters of a configuration string, well-formed or not, without anything that may be a secret."""
     without_credentials = _CREDENTIALS.sub(f"://{HIDDEN}@", text)
     return _OPTION.sub(rf"\1{HIDDEN}", f" {without_credentials}")[1:201]

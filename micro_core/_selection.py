@@ -64,7 +64,7 @@ def canonical(distribution: str) -> str:
 
 
 def is_allowed(distribution: str, allow: Sequence[str], block: Sequence[str]) -> bool:
-    """Tell whether a distribution's plugins may be imported; an empty ``allow`` allows all, and built-ins always are."""
+    """Tell whether a distribution's plugins may be imported. An empty ``allow`` allows all; built-ins need no naming."""
     name = canonical(distribution)
     if name in map(canonical, block):
         return False
@@ -72,7 +72,7 @@ def is_allowed(distribution: str, allow: Sequence[str], block: Sequence[str]) ->
 
 
 def select(wanted: Wanted, installed: Iterable[Installed], allow: Sequence[str], block: Sequence[str]) -> Installed:
-    """Return the entry point that is meant. Raises `PluginNotFound`, and `PluginError` where it is several, or kept out."""
+    """Return the entry point that is meant. Raises `PluginNotFound`, `PluginError` where it is kept out or several."""
     of_kind = [one for one in installed if one.kind == wanted.kind]
     usable = [one for one in of_kind if is_allowed(one.distribution, allow, block)]
     named = _matching(wanted, usable)
@@ -107,9 +107,7 @@ def _several(wanted: Wanted, named: Sequence[Installed]) -> str:
 
 def _kept_out(wanted: Wanted, plugin: Installed, block: Sequence[str]) -> str:
     blocked = canonical(plugin.distribution) in map(canonical, block)
-    reason = (
-        "plugins_block (MICRO_PLUGINS_BLOCK) names" if blocked else "plugins_allow (MICRO_PLUGINS_ALLOW) leaves out"
-    )
+    reason = "MICRO_PLUGINS_BLOCK (plugins_block) names" if blocked else "MICRO_PLUGINS_ALLOW (plugins_allow) omits"
     return f"{wanted} is offered by {plugin.provider}, which {reason} (from {wanted.source})"
 
 
@@ -118,9 +116,7 @@ def _not_found(wanted: Wanted, usable: Sequence[Installed]) -> str:
     parts = [f"{wanted} not found; installed: {', '.join(names) or 'none'}"]
     if wanted.distribution and wanted.name in names:
         offering = ", ".join(sorted(one.provider for one in usable if one.name == wanted.name))
-        parts = [
-            f"{wanted} of distribution {wanted.distribution!r} not found; {wanted.name!r} is offered by {offering}"
-        ]
+        parts = [f"{wanted} of distribution {wanted.distribution!r} not found; that name is offered by {offering}"]
     elif (wanted.kind, wanted.name) in _PUBLISHED:
         parts.append(_try(wanted.kind, wanted.name))
     else:

@@ -1,4 +1,4 @@
-"""Where settings are written: flags, environment, file and code, each with its rank and the words that errors name it by."""
+"""Where settings are written: flags, environment, file and code, each with its rank and its name in errors."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def variable(name: str) -> str:
 def flags_for(settings: Mapping[str, str], repeated: Iterable[str]) -> argparse.ArgumentParser:
     """Return a parser with a flag for each setting, ``settings`` being name and help; ``repeated`` ones add up."""
     parser = _Parser(allow_abbrev=False)
-    group = parser.add_argument_group(
-        "micro", "settings of the service; each has a variable too, --registry MICRO_REGISTRY"
-    )
+    group = parser.add_argument_group("micro", "settings; each has a variable too: --registry is MICRO_REGISTRY")
     for name, text in settings.items():
         spellings = list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
         action = "append" if name in repeated else "store"
@@ -69,7 +67,7 @@ def flags_for(settings: Mapping[str, str], repeated: Iterable[str]) -> argparse.
 
 
 def from_flags(argv: Sequence[str], settings: Mapping[str, str], repeated: Iterable[str]) -> dict[str, Given]:
-    """Return what the flags say; flags that are not ours stay with the program unless they look like a slip of the pen."""
+    """Return what the flags say; those that are not ours stay with the program, unless they look like one misspelt."""
     parsed, rest = flags_for(settings, repeated).parse_known_args(list(argv))
     for flag in _flags_in(rest):
         if meant := near_miss(flag.replace("-", "_"), settings, cutoff=0.8):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from micro_core._part import Part, parse_addresses, parse_part
-from micro_core._secrets import HIDDEN, hide_in_address, hide_in_mapping, hide_in_text, is_secret
+from micro_core._secrets import HIDDEN, hide_in_address, hide_in_mapping, hide_in_text
 from micro_core._settings_sources import (
     Given,
     Rank,
@@ -45,7 +45,10 @@ _GO_NAMES: Final = {
 
 
 def _setting(default: Any, help: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"help": help, **limits})
+    metadata = {"help": help, **limits}
+    if isinstance(default, Mapping):  # which dataclasses take for mutable
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -77,11 +80,11 @@ class Settings:
     extensions: tuple[str, ...] = _setting((), "extensions to use, the outermost first")
     plugins_allow: tuple[str, ...] = _setting((), "the only distributions whose plugins may be imported")
     plugins_block: tuple[str, ...] = _setting((), "distributions whose plugins are never imported")
-    sources: Mapping[str, str] = field(default=_NOTHING, compare=False)
+    sources: Mapping[str, str] = field(default_factory=lambda: _NOTHING, compare=False)
     """By setting, where it was written; what is not in it has its default."""
 
     def source(self, name: str) -> str:
-        """Return where a setting was written: ``flag --server_name``, ``variable MICRO_REGISTRY``, …, or ``default``."""
+        """Return where a setting was written: ``flag --server_name``, ``variable MICRO_REGISTRY``, … or ``default``."""
         return self.sources.get(name, "default")
 
     def __repr__(self) -> str:
@@ -119,10 +122,10 @@ def flags() -> argparse.ArgumentParser:
 def load(
     *, code: Mapping[str, Any] = MappingProxyType({}), environ: Mapping[str, str], argv: Sequence[str] = ()
 ) -> Settings:
-    """Return the settings that flags, environment, the file that ``MICRO_CONFIG`` names, and ``code`` give, in that order.
+    """Return what flags, environment, the file that ``MICRO_CONFIG`` names, and ``code`` say; the first goes before.
 
-    ``argv`` is without the program's name; arguments that are not ours are left alone. Raises `ConfigError`: one sentence
-    that names the value, where it came from, and what is valid.
+    ``argv`` is without the program's name; arguments that are not ours are left alone. Raises `ConfigError`: one
+    sentence that names the value, where it came from, and what is valid.
     """
     by_flag = from_flags(argv, _HELP, _REPEATED)
     by_variable = from_environment(environ, _HELP)
@@ -221,14 +224,12 @@ def _pairs(name: str, given: Given) -> dict[str, str]:
 
 
 def _wrong(name: str, given: Given, instead: str) -> ConfigError:
-    shown = (
-        HIDDEN if is_secret(name) or not isinstance(given.value, str | int | float) else hide_in_text(str(given.value))
-    )
+    shown = hide_in_text(str(given.value)) if isinstance(given.value, str | int | float) else HIDDEN
     return ConfigError(f"{name}={shown} (from {given.source}) is not valid; write {instead}")
 
 
 def _consistent(settings: Settings) -> Settings:
-    """Return the settings, made to agree where the defaults do not. Raises `ConfigError` where what was written does not."""
+    """Return the settings, defaults made to agree with the rest. Raises `ConfigError` where what was written cannot."""
     if ":" in settings.proxy and not settings.proxy_address:
         settings = replace(settings, proxy="", proxy_address=settings.proxy)
     ttl, interval = settings.register_ttl, settings.register_interval
