@@ -106,7 +106,9 @@ class ServerConnection:
             self._adjust_reading()
 
     def writable(self, writable: bool) -> None:
-        """Read no further requests while answers are not taken."""
+        """Take no further requests while answers are not taken."""
+        if writable:
+            self._hand_on()
         self._adjust_reading()
 
     def lost(self) -> None:
@@ -157,7 +159,6 @@ class ServerConnection:
             self._link.pause()
         elif not blocked and not self._is_reading and not self._is_feeding:
             if self._held:
-                self._is_reading = True
                 self._feed_held()
             else:
                 self._is_reading = True
@@ -210,7 +211,7 @@ class ServerConnection:
             raise Refusal(400, "a stream has a connection of its own")
         request = self._request(headers, body, id)
         calls[id] = request
-        if len(calls) <= self._limits.calls:
+        if len(calls) <= self._limits.calls and self._link.is_writable:
             self._hand(request)
         else:
             self._waiting.append(request)
@@ -245,6 +246,8 @@ class ServerConnection:
 
     @property
     def _has_room(self) -> bool:
+        if not self._link.is_writable:
+            return False
         if self._multiplexed:
             return len(self._calls) - len(self._waiting) < self._limits.calls
         return not self._calls

@@ -219,7 +219,7 @@ async def test_a_client_that_reads_no_answers_is_read_no_further(open_transport:
             with anyio.move_on_after(0.5):
                 await raw.send(post() * 20_000)
             handled = count
-            assert handled < 1000
+            assert handled < 300
             for _ in range(handled + 10):
                 assert len((await raw.message())[1]) == 100_000
 
@@ -328,7 +328,7 @@ async def test_nonsense_on_a_multiplexed_connection_ends_it_and_its_calls(
                 await abandoned.wait()
 
     assert rest.startswith(b"HTTP/1.1 400 ")
-    assert b"Micro-Id" not in rest
+    assert b"\r\nMicro-Id:" not in rest
 
 
 async def test_garbage_of_any_kind_leaves_the_listener_well(open_transport: Any, echo: Any, dial: Any) -> None:
