@@ -2,11 +2,11 @@
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(f"micro_conformance.{module}" for module in ("suite", "registry", "selector", "transport", "codec", "broker"))
-)
+MODULES = ("suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "codec", "broker")
+pytest.register_assert_rewrite(*(f"micro_conformance.{module}" for module in MODULES))
 
 from micro_conformance.registry import RegistryConformance  # noqa: E402
 from micro_conformance.suite import promises  # noqa: E402
+from micro_conformance.transport import TransportConformance  # noqa: E402
 
-__all__ = ["RegistryConformance", "promises"]
+__all__ = ["RegistryConformance", "TransportConformance", "promises"]

@@ -65,7 +65,7 @@ class RegistryConformance(Suite):
 
     @promise(needs="register")
     async def test_version_and_metadata_are_found_as_they_were_registered(self) -> None:
-        metadata = {"zone": "eu", "micro": "1", "emptied": "", "grün": "Grüße; a=b, \"c\""}
+        metadata = {"zone": "eu", "micro": "1", "emptied": "", "grün": 'Grüße; a=b, "c"'}
         record = self.record("n1", version="2.1.0-beta+5", of_nodes=metadata, metadata={"team": "hello"})
         async with self.registry() as here, self.registry() as there:
             await here.register(record)
@@ -331,9 +331,7 @@ class RegistryConformance(Suite):
         """Return as many numbers as there are looks in half of the patience, one each twentieth of a second."""
         return range(max(2, int(self.patience * 10)))
 
-    async def lookup_until(
-        self, registry: Registry, name: str, enough: Callable[[list[Record]], bool]
-    ) -> list[Record]:
+    async def lookup_until(self, registry: Registry, name: str, enough: Callable[[list[Record]], bool]) -> list[Record]:
         """Look up until ``enough``: not every change is known everywhere at once, and not every registry has a watch."""
         found: list[Record] = []
         for _ in self.attempts():

@@ -84,7 +84,9 @@ class Suite:
             known = ", ".join(sorted(cls.capabilities)) or "none"
             raise TypeError(f"{cls.__name__}.missing names {', '.join(sorted(unknown))}; capabilities are: {known}")
         if unknown := set(cls.backends) - set(BACKENDS):
-            raise TypeError(f"{cls.__name__}.backends names {', '.join(sorted(unknown))}; known are: {', '.join(BACKENDS)}")
+            raise TypeError(
+                f"{cls.__name__}.backends names {', '.join(sorted(unknown))}; known are: {', '.join(BACKENDS)}"
+            )
         if "anyio_backend" not in cls.__dict__:
             cls.anyio_backend = _backend_fixture(cls.backends)
 

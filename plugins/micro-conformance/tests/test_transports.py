@@ -1,0 +1,9 @@
+"""The core's own transport keeps what every transport promises."""
+
+from micro_conformance import TransportConformance
+
+from micro_core.builtin.transport_memory import MemoryTransport
+
+
+class TestMemory(TransportConformance):
+    plugin = MemoryTransport
