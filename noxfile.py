@@ -103,7 +103,7 @@ def packaging(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Execute the code blocks of the README files."""
-    _install(session, *PROJECTS, groups=["test"])
+    _install(session, *PROJECTS, groups=["test", "packaging"])
     _pytest(session, "tests/docs")
 
 
@@ -112,6 +112,12 @@ def demo(session: nox.Session) -> None:
     """Show services that find, call, stream and publish; fail when a promise of the demo is broken."""
     _install(session, "micro-core[default]")
     session.run("python", "examples/demo/demo.py")
+
+
+@nox.session(default=False)
+def wheels(session: nox.Session) -> None:
+    """Build every wheel and sdist into dist/, and do nothing else."""
+    _build(session)
 
 
 @nox.session(default=False)

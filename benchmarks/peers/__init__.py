@@ -1,0 +1,1 @@
+"""What the benchmarks run as processes of their own: the same greeter on this framework, grpcio and aiohttp."""
