@@ -168,7 +168,7 @@ def listed(message: dns.Message) -> Iterator[str]:
     for record in (*message.answers, *message.additionals):
         if record.type == dns.PTR and record.name == LISTING + _DOMAIN and record.ttl and isinstance(record.data, str):
             name = record.data.removesuffix(f".{LISTING}{_DOMAIN}")
-            if name and name != record.data:
+            if name != record.data and name.isprintable() and dns.is_name(name + _DOMAIN):
                 yield name
 
 

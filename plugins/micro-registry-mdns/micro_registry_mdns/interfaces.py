@@ -41,7 +41,7 @@ def _addresses_on_linux() -> list[str]:
 
 
 class Locality:
-    """Tells whether an address is this machine's, by trying to bind it; remembers for some seconds."""
+    """Tells whether an address is this machine's; remembers for some seconds."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, bool]] = {}
@@ -56,15 +56,17 @@ class Locality:
             return local
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
-        local = _can_bind(address)
+        local = _is_own(address)
         self._known[address] = now, local
         return local
 
 
-def _can_bind(address: str) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def _is_own(address: str) -> bool:
+    """Ask the routing table: who reaches an own address does so from that address. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
-            probe.bind((address, 0))
+            sock.connect((address, 9))
         except OSError:
             return False
-        return True
+        own: str = sock.getsockname()[0]
+        return own == address

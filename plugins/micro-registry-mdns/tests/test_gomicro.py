@@ -147,6 +147,11 @@ def test_an_announcement_is_not_taken_for_a_listing() -> None:
     assert list(gomicro.listed(dns.decode(gomicro.announcement(ONE)))) == []
 
 
+def test_a_listed_name_that_cannot_be_asked_for_is_passed_over() -> None:
+    raw = b"\0\0\x84\0\0\0\0\1\0\0\0\0\x09_services\5micro\0\0\x0c\0\1\0\0\0x\0\x42\x3f" + b"\xff" * 63 + b"\xc0\x0c"
+    assert list(gomicro.listed(dns.decode(raw))) == []
+
+
 def test_names_with_dots_are_separate_labels() -> None:
     dotted = replace(
         ONE,

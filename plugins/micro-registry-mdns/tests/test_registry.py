@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from micro_core import ChangeKind, Closed, ConfigError, Endpoint, Node, Record, RegistryError, Value
-from micro_registry_mdns import dns, gomicro
+from micro_registry_mdns import dns, gomicro, txt
 from micro_registry_mdns.registry import MdnsRegistry
 
 pytestmark = pytest.mark.anyio
@@ -202,15 +202,42 @@ async def test_a_blocked_caller_does_not_keep_the_registry_from_answering() -> N
     assert [found.type for found in answer.answers] == [dns.PTR, dns.SRV, dns.A, dns.TXT]
 
 
+async def test_a_watch_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("micro_registry_mdns.peer._REFRESH", 0.02)
+    name = f"test-{uuid4().hex[:12]}"
+    with group_socket() as heard:
+        async with registry() as one, one.watch(name):
+            asked = [question_about(heard, f"{name}.micro.") for _ in range(3)]
+    assert len({message.id for message in asked}) > 1
+
+
+async def test_a_node_that_falls_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("micro_registry_mdns.peer._SWEEP", 0.05)
+    name = f"test-{uuid4().hex[:12]}"
+    text = txt.split_hex(txt.Description(service=name, version="1"))
+    entry = gomicro.Entry(service=name, id=f"{name}-1", host="a.", address="127.0.0.1", port=1, text=text)
+    async with registry() as one, one.watch(name) as changes:
+        send(dns.encode(dns.Message(flags=dns.RESPONSE, answers=entry.unsolicited(1))))
+        with anyio.fail_after(PATIENCE):
+            kinds = [(await anext(changes)).kind for _ in range(2)]
+    assert kinds == [ChangeKind.CREATE, ChangeKind.DELETE]
+
+
+@pytest.mark.parametrize("id_", ["_under-1", "with space-1", "ünïcode-1", "x" * 63, "a.b.c", "UPPER-1", "100%-[1]"])
+async def test_any_id_that_fits_a_label_is_published(id_: str) -> None:
+    name = f"test-{uuid4().hex[:12]}"
+    what = Record(name=name, version="1", nodes=(Node(id=id_, address="127.0.0.1:4000"),))
+    async with registry(("dns-sd",)) as one, registry(("dns-sd",)) as other:
+        await one.register(what)
+        assert await other.lookup(name) == [what]
+
+
 async def test_hostile_datagrams_leave_the_registry_in_good_health() -> None:
     greeter = record()
     hostile = [b"", b"\xff" * 500, gomicro.query(greeter.name, 1)[:-1], b"\0" * 12, gomicro.query("a", 1) * 40]
     async with registry() as one:
         await one.register(greeter)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-            for datagram in hostile:
-                sock.sendto(datagram, ("224.0.0.251", 5353))
+        send(*hostile)
         assert ask(gomicro.query(greeter.name, 7)).answers
 
 
@@ -237,7 +264,7 @@ async def test_use_before_opening_and_after_closing_is_refused() -> None:
 
 
 async def test_closing_ends_what_still_watches() -> None:
-    async with registry() as one, one.watch("greeter") as changes:
+    async with registry() as one, one.watch(f"nobody-{uuid4().hex[:8]}") as changes:
         await one.aclose()
         with pytest.raises(Closed):
             await anext(changes)
@@ -311,6 +338,35 @@ async def test_closing_ends_the_thread() -> None:
 async def test_wrong_options_are_refused(options: dict[str, object], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         MdnsRegistry(**options)  # type: ignore[arg-type]
+
+
+def send(*packets: bytes) -> None:
+    """Send to the group as anybody can."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        for packet in packets:
+            sock.sendto(packet, ("224.0.0.251", 5353))
+
+
+def group_socket() -> socket.socket:
+    """Return a socket that hears the group on loopback."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(PATIENCE)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("224.0.0.251", 5353))
+    membership = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+    return sock
+
+
+def question_about(sock: socket.socket, name: str) -> dns.Message:
+    """Return the next question about ``name`` that is heard, which never comes from port 5353."""
+    while True:
+        packet, (_, port) = sock.recvfrom(65_536)
+        message = dns.decode(packet)
+        if not message.is_response and [question.name for question in message.questions] == [name]:
+            assert port != 5353
+            return message
 
 
 def ask(packet: bytes) -> dns.Message:
