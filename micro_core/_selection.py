@@ -64,7 +64,7 @@ def canonical(distribution: str) -> str:
 
 
 def is_allowed(distribution: str, allow: Sequence[str], block: Sequence[str]) -> bool:
-    """Tell whether a distribution's plugins may be imported. An empty ``allow`` allows all; built-ins need no naming."""
+    """Tell whether a distribution may be imported. An empty ``allow`` allows all, any other the built-ins as well."""
     name = canonical(distribution)
     if name in map(canonical, block):
         return False

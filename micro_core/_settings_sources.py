@@ -70,7 +70,7 @@ def from_flags(argv: Sequence[str], settings: Mapping[str, str], repeated: Itera
     """Return what the flags say; those that are not ours stay with the program, unless they look like one misspelt."""
     parsed, rest = flags_for(settings, repeated).parse_known_args(list(argv))
     for flag in _flags_in(rest):
-        if meant := near_miss(flag.replace("-", "_"), settings, cutoff=0.8):
+        if meant := near_miss(flag.replace("-", "_"), settings, cutoff=0.85):
             raise ConfigError(f"unknown flag --{flag}; did you mean --{meant}?")
     values = {name: getattr(parsed, f"micro_{name}") for name in settings}
     return {
