@@ -7,6 +7,7 @@ Elsewhere every job is a task with a scope of its own. What a handler may rely o
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections import deque
@@ -16,13 +17,16 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 import anyio
-import anyio.abc
 import sniffio
+
+from micro_core._owned_tasks import OwnedTasks
 
 __all__ = ["Job", "Runner", "clock", "open_runner"]
 
+log = logging.getLogger("micro.server")
+
 CLOSING_SECONDS = 5.0
-"""How long a job that shields itself from cancellation may hold up the end of its runner."""
+"""How long a job that shields itself from cancellation may hold up the end of its runner (trio waits for it)."""
 
 CALLS_PER_TURN = 64
 """How many jobs a worker finishes before it lets others have the event loop."""
@@ -57,24 +61,23 @@ def clock() -> Callable[[], float]:
 
 
 @asynccontextmanager
-async def open_runner() -> AsyncIterator[Runner]:
+async def open_runner(closing_seconds: float = CLOSING_SECONDS) -> AsyncIterator[Runner]:
     """Run jobs until the context is left, which cancels those that are not done."""
     if sniffio.current_async_library() == "asyncio":
-        workers = _Workers()
+        workers = _Workers(closing_seconds)
         try:
             yield workers
         finally:
             await workers.aclose()
     else:
-        async with anyio.create_task_group() as tasks:
+        async with OwnedTasks() as tasks:
             yield _TaskEach(tasks)
-            tasks.cancel_scope.cancel()
 
 
 class _TaskEach(Runner):
     """A task and a cancel scope for every job."""
 
-    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, tasks: OwnedTasks) -> None:
         self._tasks = tasks
 
     def submit(self, job: Job) -> None:
@@ -93,7 +96,8 @@ class _Workers(Runner):
     is woken for the rest of the queue.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, closing_seconds: float) -> None:
+        self._closing_seconds = closing_seconds
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._queue: deque[Job] = deque()
@@ -158,6 +162,8 @@ class _Workers(Runner):
                     timer.cancel()
             if scope.cancel_called:
                 return False
+            if task is not None and task.cancelling():
+                await _give_way(task)
             turn = CALLS_PER_TURN
         self._woken = False
         return not self._closing
@@ -174,11 +180,14 @@ class _Workers(Runner):
         if not self._tasks:
             return
         with anyio.CancelScope(shield=True):
-            stubborn = (await asyncio.wait(tuple(self._tasks), timeout=CLOSING_SECONDS))[1]
+            stubborn = (await asyncio.wait(tuple(self._tasks), timeout=self._closing_seconds))[1]
             for task in stubborn:
                 task.cancel()
             if stubborn:
-                await asyncio.wait(stubborn, timeout=CLOSING_SECONDS)
+                log.warning(
+                    "%d handlers shield themselves and were cancelled after %g s", len(stubborn), self._closing_seconds
+                )
+                await asyncio.wait(stubborn, timeout=self._closing_seconds)
 
 
 async def _give_way(task: asyncio.Task[Any] | None) -> None:

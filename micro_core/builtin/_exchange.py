@@ -13,6 +13,7 @@ import sniffio
 
 from micro_core._wire_errors import error_to_wire
 from micro_core.builtin._server_route import ServerRoute
+from micro_core.codec import Framing
 from micro_core.context import Context, _current
 from micro_core.errors import Executed, InternalError, MicroError, Timeout
 from micro_core.message import Headers, Message
@@ -22,9 +23,12 @@ from micro_core.transport import Head, Request
 if TYPE_CHECKING:
     from micro_core.builtin.server_rpc import Dispatcher
 
-__all__ = ["EventExchange", "Exchange", "Fence", "refuse"]
+__all__ = ["EOS", "NOTHING", "EventExchange", "Exchange", "Fence", "refuse"]
 
 log = logging.getLogger("micro.server")
+
+EOS = b"EOS"
+"""The ``Micro-Error`` that ends one direction of a stream."""
 
 NOTHING: Headers = {}
 
@@ -72,7 +76,9 @@ class Fence:
         if isinstance(error, anyio.get_cancelled_exc_class()) and self.scope is not None and self.scope.cancel_called:
             return error_to_wire(Timeout(f"{service} did not finish before the deadline of the call"), service)
         reference = secrets.token_hex(4)
-        log.error("handler failed, reference %s: %r", reference, self.request.headers.get(b"Micro-Endpoint"), exc_info=error)
+        log.error(
+            "handler failed, reference %s: %r", reference, self.request.headers.get(b"Micro-Endpoint"), exc_info=error
+        )
         return error_to_wire(InternalError(f"internal error, reference {reference}"), service)
 
     def context(self, endpoint: str) -> Context:
@@ -160,8 +166,10 @@ class EventExchange(Fence):
         self.finish(Head({}), headers, b"")
 
 
-def refuse(dispatcher: Dispatcher, request: Request, error: MicroError) -> None:
-    """Answer an error in place of a handler."""
+def refuse(dispatcher: Dispatcher, request: Request, error: MicroError, framing: Framing | None) -> None:
+    """Answer an error in place of a handler, in the envelope of a legacy peer where there is one."""
     error.executed = Executed.NO
-    text = error_to_wire(error, dispatcher.service).encode()
-    request.respond(Head({b"Content-Type": request.headers.get(b"Content-Type", b"text/plain")}), {b"Micro-Error": text}, b"")
+    text = error_to_wire(error, dispatcher.service)
+    body = b"" if framing is None else framing.pack_reply("", 0, b"", text)
+    content_type = request.headers.get(b"Content-Type", b"text/plain")
+    request.respond(Head({b"Content-Type": content_type}), {b"Micro-Error": text.encode()}, body)

@@ -30,7 +30,9 @@ class Route:
 
     __slots__ = ("_codec", "_headers", "_legacy", "decode", "encode", "opening")
 
-    def __init__(self, headers: Headers, codec: Codec, legacy: Codec | None, response: Codec, response_type: Any) -> None:
+    def __init__(
+        self, headers: Headers, codec: Codec, legacy: Codec | None, response: Codec, response_type: Any
+    ) -> None:
         self._headers = headers
         self._codec = codec
         self._legacy = legacy

@@ -20,12 +20,19 @@ class ServerRoute:
 
     __slots__ = ("decode", "encode", "framing", "handler", "head", "invoke", "middleware")
 
-    def __init__(self, handler: Handler, request: Codec, response: Codec, middleware: Sequence[HandlerMiddleware]) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        request: Codec,
+        response: Codec,
+        content_type: bytes,
+        middleware: Sequence[HandlerMiddleware],
+    ) -> None:
         self.handler = handler
         self.decode: Callable[[bytes], Any] = request.decoder(handler.request_type)
         self.encode: Callable[[Any], bytes] = response.encode
         self.framing: Framing | None = request.framing
-        self.head = Head({b"Content-Type": request.content_type.encode()})
+        self.head = Head({b"Content-Type": content_type})
         self.middleware = middleware
         self.invoke: Callable[..., Any] = (
             fold(handler.function, middleware) if handler.kind is HandlerKind.UNARY else handler.function
@@ -33,20 +40,20 @@ class ServerRoute:
 
 
 def route_of(
-    handler: Handler, content_type: str, codecs: CodecSet, middleware: Sequence[HandlerMiddleware]
+    handler: Handler, content_type: str, asked: bytes, codecs: CodecSet, middleware: Sequence[HandlerMiddleware]
 ) -> ServerRoute:
-    """Return the route of a handler for one content type. Raises `BadRequest` where that is not supported."""
+    """Return the route of a handler for one content type; ``asked`` is the one that the peer named and gets back.
+
+    Raises `BadRequest` where the content type is not supported.
+    """
     request = codecs.find(content_type, handler.request_type)
     response = codecs.find(content_type, handler.response_type)
-    return ServerRoute(handler, request, response, middleware)
+    return ServerRoute(handler, request, response, asked, middleware)
 
 
 def legacy_endpoint(codecs: CodecSet, content_type: bytes, body: bytes) -> bytes:
     """Return the endpoint that a legacy envelope names (docs/wire.md §3.6), or nothing for what is no envelope."""
-    name = content_type.decode("latin-1")
-    if not codecs.supports_content_type(name):
-        return b""
-    framing = codecs.find(name, Any).framing if name else None
+    framing = codecs.framing(content_type.decode("latin-1"))
     if framing is None:
         return b""
     try:

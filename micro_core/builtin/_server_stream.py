@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from micro_core._wire_errors import error_from_wire, error_to_wire
-from micro_core.builtin._exchange import NOTHING, Fence
+from micro_core.builtin._exchange import EOS, NOTHING, Fence
 from micro_core.builtin._server_route import ServerRoute
 from micro_core.context import Context
 from micro_core.errors import BadRequest, ConnectionLost, Executed, MicroError
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RefusedStream", "StreamExchange"]
 
-EOS = b"EOS"
 ENDING_SECONDS = 1.0
 """How long the last message of a stream may take to leave when the handler was cut short."""
 
@@ -145,6 +144,7 @@ class RefusedStream(Fence):
         except MicroError:
             pass
         finally:
+            self.request.abandon = None
             with anyio.CancelScope(shield=True):
                 await self.stream.aclose()
             self.dispatcher.finished()

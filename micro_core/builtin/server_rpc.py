@@ -12,7 +12,7 @@ import anyio
 from micro_core._build import build
 from micro_core._codec_set import CodecSet
 from micro_core._runtime import Runner, clock, open_runner
-from micro_core.builtin._exchange import EventExchange, Exchange, refuse
+from micro_core.builtin._exchange import EOS, EventExchange, Exchange, refuse
 from micro_core.builtin._server_route import ServerRoute, legacy_endpoint, route_of
 from micro_core.builtin._server_stream import RefusedStream, StreamExchange
 from micro_core.codec import Codec
@@ -25,9 +25,6 @@ from micro_core.transport import Limits, Listener, Request, Transport
 __all__ = ["RpcServer"]
 
 log = logging.getLogger("micro.server")
-
-EOS = b"EOS"
-
 
 @hookimpl
 def make_server(
@@ -103,10 +100,12 @@ class Dispatcher:
                 return
             if route is None:
                 return
+        stream = request.stream
+        if stream is not None and headers.get(b"Micro-Error") == EOS:
+            return  # the end of a stream that has ended here: nothing is answered (docs/wire.md §3.4)
         timeout = headers.get(b"Timeout")
         deadline = math.inf if timeout is None else self._now() + seconds_from_wire(timeout)
         self.in_flight += 1
-        stream = request.stream
         if stream is None:
             self._runner.submit(Exchange(self, route, request, deadline))
         else:
@@ -114,7 +113,9 @@ class Dispatcher:
 
     def _refuse(self, request: Request, error: MicroError) -> None:
         if request.stream is None:
-            refuse(self, request, error)
+            content_type, legacy = _content_type(request)
+            framing = self._codecs.framing(content_type.decode("latin-1")) if legacy else None
+            refuse(self, request, error, framing)
         else:
             self.in_flight += 1
             self._runner.submit(RefusedStream(self, request, request.stream, error))
@@ -140,23 +141,20 @@ class Dispatcher:
             self.in_flight += 1
             self._runner.submit(EventExchange(self, self._on_event, topic, request))
             return None
-        content_type = headers.get(b"Content-Type") or b"application/protobuf"
-        endpoint = _first(headers, b"Micro-Endpoint", b"Micro-Method", b"X-Micro-Endpoint", b"X-Micro-Method")
-        service = _first(headers, b"Micro-Service", b"X-Micro-Service")
-        if not _first(headers, b"Micro-Protocol", b"X-Micro-Protocol") and (
-            not (endpoint or service) or _first(headers, b"Micro-Target", b"X-Micro-Target")
-        ):
-            content_type = LEGACY.get(content_type, content_type)
+        endpoint = _first(headers, *ENDPOINT)
+        content_type, legacy = _content_type(request)
+        if legacy:
             endpoint = endpoint or legacy_endpoint(self._codecs, content_type, request.body)
         handler = self._handlers.get(endpoint)
         if handler is None:
             raise self._unknown(endpoint)
         if request.stream is None and handler.kind is not HandlerKind.UNARY:
             raise BadRequest(f"{handler.name} is a {handler.kind} endpoint: open it as a stream")
-        route = route_of(handler, content_type.decode("latin-1"), self._codecs, self._middleware)
+        asked = headers.get(b"Content-Type") or content_type
+        route = route_of(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
         if handler.kind is not HandlerKind.UNARY:
             return route  # not kept: a request for it that opens no stream must come here too
-        if content_type == headers.get(b"Content-Type") and endpoint == headers.get(b"Micro-Endpoint"):
+        if content_type == asked and endpoint == headers.get(b"Micro-Endpoint"):
             self._routes[endpoint, content_type] = route
         return route
 
@@ -204,6 +202,22 @@ LEGACY = {
     b"application/octet-stream": b"application/proto-rpc",
 }
 """The codecs of requests that carry none of our headers (docs/wire.md §3.6)."""
+
+
+ENDPOINT = (b"Micro-Endpoint", b"Micro-Method", b"X-Micro-Endpoint", b"X-Micro-Method")
+
+
+def _content_type(request: Request) -> tuple[bytes, bool]:
+    """Return the content type that a request is read by, and whether that is a legacy peer's (docs/wire.md §3.6)."""
+    headers = request.headers
+    content_type = headers.get(b"Content-Type") or b"application/protobuf"
+    if _first(headers, b"Micro-Protocol", b"X-Micro-Protocol"):
+        return content_type, False
+    if _first(headers, *ENDPOINT, b"Micro-Service", b"X-Micro-Service") and not _first(
+        headers, b"Micro-Target", b"X-Micro-Target"
+    ):
+        return content_type, False
+    return LEGACY.get(content_type, content_type), True
 
 
 def _first(headers: Mapping[bytes, bytes], *names: bytes) -> bytes:
