@@ -9,7 +9,7 @@ import anyio
 
 from micro_core._node_list import NodeList
 from micro_core._owned_tasks import OwnedTasks
-from micro_core.errors import MicroError, NoNode, RegistryError
+from micro_core.errors import Executed, MicroError, NoNode, RegistryError, Timeout
 from micro_core.registry import Node, Record, Registry
 from micro_core.transport import Channel
 
@@ -60,8 +60,8 @@ class Discovery:
     async def find(self, service: str, deadline: float) -> NodeList:
         """Return the list of a service as soon as it has a node.
 
-        Raises `NoNode` when the registry knows none for as long as the look-up may take, `RegistryError` when it does
-        not answer and no earlier list is left.
+        Raises `NoNode` when the registry knows none for as long as the look-up may take, `Timeout` when the deadline
+        comes first, `RegistryError` when it does not answer and no earlier list is left.
         """
         followed = self._followed.get(service)
         if followed is None:
@@ -78,11 +78,18 @@ class Discovery:
             raise RegistryError(
                 f"registry {self._registry.name} gave no answer about {service!r}: {followed.error}"
             ) from followed.error
-        raise await self._no_node(service, anyio.current_time() - started)
+        now = anyio.current_time()
+        if now >= deadline:
+            raise Timeout(
+                f"registry {self._registry.name} named no node of {service!r} in the {now - started:.1f} s of the call",
+                executed=Executed.NO,
+                service=service,
+            )
+        raise await self._no_node(service, now - started, deadline)
 
-    async def _no_node(self, service: str, seconds: float) -> NoNode:
+    async def _no_node(self, service: str, seconds: float, deadline: float) -> NoNode:
         names: list[str] = []
-        with anyio.move_on_after(NAMES_SECONDS):
+        with anyio.CancelScope(deadline=min(anyio.current_time() + NAMES_SECONDS, deadline)):
             try:
                 names = [name for name in await self._registry.services() if name != service]
             except MicroError as error:
