@@ -149,8 +149,10 @@ class ServerConnection:
 
     @property
     def _is_blocked(self) -> bool:
-        stream = self._stream
-        return bool(self._waiting) or not self._link.is_writable or (stream is not None and stream.is_full)
+        if self._waiting:
+            return True
+        # A stream's two directions are independent; elsewhere, who takes no answers asks no more.
+        return self._stream.is_full if self._stream is not None else not self._link.is_writable
 
     def _adjust_reading(self) -> None:
         blocked = self._is_blocked
