@@ -11,6 +11,7 @@ __all__ = ["Locality", "addresses"]
 
 _ON_LINUX = bool(sys.platform == "linux")
 _SIOCGIFADDR = 0x8915
+_NOWHERE = "0.0.0.0"  # where a socket bound to no address asks from when loopback is all there is; answers stay here
 _KNOWN_FOR = 5.0
 _MAX_KNOWN = 1_024
 
@@ -48,7 +49,7 @@ class Locality:
 
     def is_local(self, address: str) -> bool:
         """Return whether ``address`` belongs to this machine."""
-        if address.startswith("127."):
+        if address.startswith("127.") or address == _NOWHERE:
             return True
         now = time.monotonic()
         since, local = self._known.get(address, (-_KNOWN_FOR, False))

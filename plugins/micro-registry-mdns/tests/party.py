@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 import anyio
 
 from micro_core import Change, MicroError, Node, Record
+from micro_registry_mdns import dns, gomicro
 from micro_registry_mdns.registry import MdnsRegistry
 
 
@@ -68,6 +69,15 @@ def answer(value: object) -> None:
     print(json.dumps(value), flush=True)  # noqa: T201
 
 
+def ask(service: str) -> None:
+    """Ask as Go does: from a socket bound to no address, on whatever interface the route says."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.bind(("0.0.0.0", 0))
+        sock.sendto(gomicro.query(service, 7), ("224.0.0.251", 5353))
+        answer(dns.decode(sock.recv(65_536)).answers[0].data)
+
+
 def hold_port_5353() -> None:
     """Be the program that takes the port for itself alone."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -79,5 +89,7 @@ def hold_port_5353() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["hold-port"]:
         hold_port_5353()
+    elif sys.argv[1:2] == ["ask"]:
+        ask(sys.argv[2])
     else:
         anyio.run(main)

@@ -167,6 +167,13 @@ def test_two_processes_find_each_other_with_no_option_set(machine: Host) -> None
 
 
 @needs_namespaces
+def test_a_question_from_a_socket_bound_to_no_address_is_answered_where_loopback_is_all_there_is(machine: Host) -> None:
+    host = machine.namespace(ONLY_LOOPBACK)
+    host.party("dialects=gomicro").tell("register", "greeter", "greeter-1", "127.0.0.1:4001")
+    assert host.program("ask", "greeter").first == "greeter-1.greeter.micro."
+
+
+@needs_namespaces
 def test_without_any_interface_the_error_suggests_the_static_registry(machine: Host) -> None:
     assert "static" in str(machine.namespace().program().first)
 
