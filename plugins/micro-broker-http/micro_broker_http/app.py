@@ -136,14 +136,16 @@ class BrokerApp:
 async def _acknowledge(ticket: Ticket, inbox: Inbox, receive: Receive, send: Send) -> None:
     """Write the answer to a batch until everything is acknowledged, the subscription is left, or the peer is gone."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", ACKS_TYPE)]})
-    said = 0
+    said, room = 0, False
     async with anyio.create_task_group() as group:
         group.start_soon(_watch_for_the_end, ticket, receive)
         while await _something_to_say(ticket, inbox):
             count = ticket.acknowledged()
-            line = b"%d\n" % count if count > said else b"\n"
-            said = count
-            await send({"type": "http.response.body", "body": line, "more_body": True})
+            lines = b"%d\n" % count if count > said else b""
+            if inbox.room and (count > said or not room):
+                lines += b"+\n"
+            said, room = count, inbox.room
+            await send({"type": "http.response.body", "body": lines or b"\n", "more_body": True})
         group.cancel_scope.cancel()
     # Outside of the group: the server must not be cancelled while it gets a connection ready for its next request.
     count = ticket.acknowledged()

@@ -62,6 +62,8 @@ class AckReader:
     def __init__(self, size: int) -> None:
         self.size = size
         self.acknowledged = 0
+        self.room = False
+        """Whether the subscriber could handle more messages meanwhile."""
         self._rest = b""
 
     @property
@@ -80,6 +82,9 @@ class AckReader:
 
     def _read(self, line: bytes) -> None:
         if not line:
+            return
+        if line == b"+":
+            self.room = True
             return
         if not line.isdigit() or len(line) > _LONGEST_LINE or not self.acknowledged <= int(line) <= self.size:
             raise ProtocolError(f"{line[:40]!r} acknowledges nothing in a batch of {self.size} messages")

@@ -88,6 +88,11 @@ class Courier:
             verdict = await self._post(letters)
             if verdict is Verdict.DONE:
                 break
+            if verdict is Verdict.MORE:
+                more = self._outbox.take(self.to.id, MAX_BATCH - len(letters))
+                self.held.update(more)
+                letters += more
+                continue
             failures = failures + 1 if len(letters) == before else 1
             if verdict is Verdict.REFUSED:
                 return await self._deliver_singly(letters)
@@ -102,8 +107,9 @@ class Courier:
         return None
 
     async def _post(self, letters: list[Letter]) -> Verdict:
-        """Send a batch once; what is acknowledged leaves ``letters`` on the way."""
+        """Send a batch once, or until a subscriber with room can have more; what is acknowledged leaves ``letters``."""
         size = len(letters)
+        listening = False
 
         def acknowledged(count: int) -> None:
             done = letters[: count - (size - len(letters))]
@@ -111,7 +117,24 @@ class Courier:
             self.held.difference_update(done)
             self._outbox.settle(done)
 
-        return await post_batch(self._means.client, self.to, self._means.publisher, list(letters), acknowledged)
+        async def interrupt() -> None:
+            if not self._outbox.waiting:
+                await self._outbox.work()
+            group.cancel_scope.cancel()
+
+        def room() -> None:
+            nonlocal listening
+            if not listening and size < MAX_BATCH:
+                listening = True
+                group.start_soon(interrupt)
+
+        verdict = Verdict.MORE
+        async with anyio.create_task_group() as group:
+            verdict = await post_batch(
+                self._means.client, self.to, self._means.publisher, list(letters), acknowledged, room
+            )
+            group.cancel_scope.cancel()
+        return verdict
 
     async def _deliver_singly(self, letters: list[Letter]) -> None:
         """Find out which letters of a refused batch are to blame, and give those up."""

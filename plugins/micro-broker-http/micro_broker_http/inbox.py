@@ -106,6 +106,7 @@ class Inbox:
         self._capacity = capacity
         self._sleep = sleep
         self._random = random
+        self._running = 0
         self._waiting: deque[Delivery] = deque()
         self._known: OrderedDict[ItemId, Delivery] = OrderedDict()
         self._arrived = anyio.Event()
@@ -117,6 +118,11 @@ class Inbox:
     def full(self) -> bool:
         """Whether so much is waiting that publishers should try later."""
         return len(self._waiting) >= self._capacity
+
+    @property
+    def room(self) -> bool:
+        """Whether more messages could be handled at a time than there are; never where they are handled one by one."""
+        return 0 < self._running < self.subscription.concurrency and not self._waiting
 
     def take(self, messages: Sequence[tuple[ItemId | None, Message]]) -> Ticket:
         """Take messages in and return the ticket that tells when they are done; known ids are not taken twice."""
@@ -146,13 +152,20 @@ class Inbox:
         """Handle messages one after the other until `leave`."""
         while not self.leaving:
             if self._waiting:
-                await self._handle(self._waiting.popleft())
+                self._running += 1
+                try:
+                    await self._handle(self._waiting.popleft())
+                finally:
+                    self._running -= 1
                 continue
             if self._arrived.is_set():
                 self._arrived = anyio.Event()
             await self._arrived.wait()
 
     async def _handle(self, delivery: Delivery) -> None:
+        if self.room:
+            for ticket in self._tickets:
+                ticket.wake()
         await anyio.lowlevel.checkpoint()
         if await self._succeeds(delivery.message):
             delivery.finish()

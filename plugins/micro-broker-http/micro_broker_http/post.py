@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from enum import Enum, auto
+from typing import cast
 from urllib.parse import urlencode
 
+import anyio
 import httpx
 
 from micro_broker_http.batch import BATCH_TYPE, PATH, AckReader, encode_batch
@@ -19,8 +22,7 @@ __all__ = ["Verdict", "post_batch", "post_envelope"]
 
 log = logging.getLogger("micro.broker.http")
 
-_BATCH_HEADERS = {"Content-Type": BATCH_TYPE.decode()}
-_ENVELOPE_HEADERS = {"Content-Type": "application/json"}
+_LONGEST_TEXT = 64 << 10
 _BATCH_PATIENCE = httpx.Timeout(5.0, read=15.0, write=15.0)
 _ENVELOPE_PATIENCE = httpx.Timeout(5.0, read=60.0, write=15.0)
 
@@ -28,6 +30,8 @@ _ENVELOPE_PATIENCE = httpx.Timeout(5.0, read=60.0, write=15.0)
 class Verdict(Enum):
     """What a POST says about the messages that it did not get acknowledged."""
 
+    MORE = auto()
+    """There may be, but it can have more meanwhile: the answer was broken off."""
     DONE = auto()
     """There are none."""
     ENDED = auto()
@@ -57,18 +61,22 @@ async def post_batch(
     publisher: bytes,
     letters: Sequence[Letter],
     acknowledged: Callable[[int], None],
+    room: Callable[[], None],
 ) -> Verdict:
-    """Send a batch; ``acknowledged`` is told how many messages are, each time that it is more (docs/protocol.md §7)."""
-    url = f"{to.url}{PATH}?{urlencode({'id': to.id})}"
+    """Send a batch (docs/protocol.md §7).
+
+    ``acknowledged`` is told how many messages are, each time that it is more; ``room`` is called when the subscriber
+    could handle more, after which the call may be cancelled.
+    """
     body = encode_batch(publisher, [letter.parcel.item for letter in letters])
     reader = AckReader(len(letters))
     try:
-        async with client.stream("POST", url, content=body, headers=_BATCH_HEADERS, timeout=_BATCH_PATIENCE) as answer:
+        request = _request(client, to, PATH, BATCH_TYPE.decode(), body, _BATCH_PATIENCE)
+        async with _answer(client, request) as answer:
             if answer.status_code != 200:
                 log.warning("subscriber %s answered a batch with status %d", to.id, answer.status_code)
                 return _STATUSES.get(answer.status_code, Verdict.BROKEN)
-            async for piece in answer.aiter_raw():
-                acknowledged(reader.feed(piece))
+            await _read(answer, reader, acknowledged, room)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         log.info("subscriber %s cannot be reached at %s: %r", to.id, to.address, error)
         return Verdict.NOT_REACHED
@@ -80,13 +88,75 @@ async def post_batch(
 
 async def post_envelope(client: httpx.AsyncClient, to: Subscriber, letter: Letter) -> Verdict:
     """Send a message to a Go peer; as in Go every answer means done, and only a failing connection does not."""
-    url = f"{to.url}{to.form.path}?{urlencode({'id': to.id})}"
     body = encode_envelope(letter.parcel.topic, letter.parcel.message, to.form)
     try:
-        answer = await client.post(url, content=body, headers=_ENVELOPE_HEADERS, timeout=_ENVELOPE_PATIENCE)
+        request = _request(client, to, to.form.path, "application/json", body, _ENVELOPE_PATIENCE)
+        async with _answer(client, request) as answer:
+            status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         log.info("subscriber %s at %s did not take a message: %r", to.id, to.address, error)
         return Verdict.NOT_REACHED
-    if answer.status_code != 200:
-        log.warning("subscriber %s answered a message with status %d", to.id, answer.status_code)
+    if status != 200:
+        log.warning("subscriber %s answered a message with status %d", to.id, status)
     return Verdict.DONE
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body; httpx's own is an async generator, which a cancelled request leaves behind."""
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = iter((body,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+def _request(
+    client: httpx.AsyncClient, to: Subscriber, path: str, content_type: str, body: bytes, patience: httpx.Timeout
+) -> httpx.Request:
+    url = f"{to.url}{path}?{urlencode({'id': to.id})}"
+    headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
+    request = client.build_request("POST", url, headers=headers, timeout=patience)
+    request.stream = _Body(body)
+    return request
+
+
+@asynccontextmanager
+async def _answer(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    """Send a request; an answer that was read to its end leaves the connection for the next request."""
+    answer = await client.send(request, stream=True)
+    try:
+        yield answer
+        if not answer.is_stream_consumed:
+            await _discard(answer)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await answer.aclose()
+
+
+async def _read(
+    answer: httpx.Response, reader: AckReader, acknowledged: Callable[[int], None], room: Callable[[], None]
+) -> None:
+    async with aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            acknowledged(reader.feed(piece))
+            if reader.room:
+                room()
+
+
+async def _discard(answer: httpx.Response) -> None:
+    size = 0
+    async with aclosing(_pieces(answer)) as pieces:
+        async for piece in pieces:
+            size += len(piece)
+            if size > _LONGEST_TEXT:
+                return
+
+
+def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+    return cast("AsyncGenerator[bytes, None]", answer.aiter_raw())

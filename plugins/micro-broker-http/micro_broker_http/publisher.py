@@ -76,7 +76,7 @@ class Publisher:
         self._number += 1
         if len(item) > self._message_limit:
             raise PublishError(
-                f"a message of {len(item)} bytes cannot be published, subscribers take {self._message_limit} (body_limit)"
+                f"a message of {len(item)} bytes cannot be published: body_limit allows {self._message_limit}"
             )
         route = self._routes.get(topic) or await self._find(topic)
         outboxes = await self._with_room(route, len(item))

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.lowlevel
 import h11
 import pytest
 
@@ -198,24 +199,21 @@ class VirtualTime:
         self.now = 0.0
         self._longest_free = longest_free
         self._sleepers = {}
-        self.slept = []
+        self.slumber = anyio.Event()
 
     def clock(self):
         return self.now
 
     async def sleep(self, seconds):
-        self.slept.append(seconds)
         if seconds < self._longest_free:
             self.now += seconds
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             return
         until = self.now + seconds
         event = anyio.Event()
+        self.slumber.set()
         self._sleepers.setdefault(until, []).append(event)
         await event.wait()
-
-    def sleeping(self, seconds):
-        return any(until == self.now + seconds for until in self._sleepers)
 
     def advance(self, seconds):
         self.now += seconds
@@ -225,7 +223,7 @@ class VirtualTime:
 
 
 @pytest.fixture
-def virtual():
+def virtual(anyio_backend):
     return VirtualTime()
 
 

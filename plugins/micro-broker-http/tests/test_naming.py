@@ -82,7 +82,7 @@ def test_an_address_that_cannot_be_bound_is_named(address):
 
 def test_a_used_port_cannot_be_bound():
     with bind("127.0.0.1:0") as first, pytest.raises(ConfigError, match="in use"):
-        bind("127.0.0.1:%d" % first.getsockname()[1])
+        bind(f"127.0.0.1:{first.getsockname()[1]}")
 
 
 def test_what_is_bound_to_all_interfaces_is_registered_with_a_literal_address():

@@ -1,0 +1,198 @@
+"""How a subscription handles messages: retries, dead letters, order, concurrency, leaving."""
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from micro_broker_http import HttpBroker
+from micro_core import ConfigError, Message, Subscription
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_failing_handler_is_tried_again_with_full_jitter_before_anything_is_acknowledged(registry, message):
+    waits, attempts = [], []
+
+    async def sleep(seconds):
+        if seconds >= 10:
+            await anyio.sleep_forever()
+        waits.append(seconds)
+        assert broker.stats().waiting == 1
+
+    async def handler(topic, message):
+        attempts.append(message.body)
+        if len(attempts) < 4:
+            raise ValueError("not yet")
+
+    async with HttpBroker(registry, sleep=sleep, random=lambda: 0.5) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=handler, retries=3)):
+            await broker.publish("t", message(b"1"), confirm=True)
+    assert attempts == [b"1"] * 4
+    assert waits == [0.05, 0.1, 0.2]
+
+
+async def test_what_fails_every_time_goes_to_the_dead_letter_hook_and_is_acknowledged(registry, message, virtual):
+    dead = []
+
+    async def handler(topic, message):
+        raise ValueError("never")
+
+    async def bury(topic, message, error):
+        dead.append((topic, message.body, str(error)))
+
+    async with HttpBroker(registry, sleep=virtual.sleep) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=handler, retries=2, dead_letter=bury)):
+            await broker.publish("t", message(b"1"), confirm=True)
+    assert dead == [("t", b"1", "never")]
+
+
+async def test_a_failing_dead_letter_hook_is_tried_until_it_takes_the_message(registry, message, virtual, caplog):
+    calls = []
+
+    async def handler(topic, message):
+        raise ValueError("never")
+
+    async def bury(topic, message, error):
+        calls.append(message.body)
+        if len(calls) < 3:
+            raise OSError("disk full")
+
+    async with HttpBroker(registry, sleep=virtual.sleep) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=handler, retries=0, dead_letter=bury)):
+            await broker.publish("t", message(b"1"), confirm=True)
+    assert calls == [b"1"] * 3
+    assert "dead-letter hook of topic 't' failed" in caplog.text
+
+
+async def test_without_a_hook_a_dead_letter_is_logged_and_the_next_message_comes(registry, message, virtual, caplog):
+    handled = []
+
+    async def handler(topic, message):
+        if message.body == b"1":
+            raise ValueError("never")
+        handled.append(message.body)
+
+    async with HttpBroker(registry, sleep=virtual.sleep) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=handler, retries=1)):
+            await broker.publish("t", message(b"1"), confirm=True)
+            await broker.publish("t", message(b"2"), confirm=True)
+    assert handled == [b"2"]
+    assert "given up" in caplog.text
+
+
+@pytest.mark.parametrize(("concurrency", "expected"), [(1, 1), (4, 4)])
+async def test_as_many_messages_are_handled_at_a_time_as_asked_for(registry, message, concurrency, expected):
+    running, most, full = 0, 0, anyio.Event()
+
+    async def handler(topic, message):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == expected:
+            full.set()
+        await full.wait()
+        await anyio.lowlevel.checkpoint()
+        running -= 1
+
+    async with HttpBroker(registry) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=handler, concurrency=concurrency)):
+            for number in range(20):
+                await broker.publish("t", message(b"%d" % number))
+            with anyio.fail_after(20):
+                await broker.flush()
+    assert most == expected
+
+
+async def test_leaving_waits_for_the_running_handler_and_another_member_gets_the_rest(registry, collector, message):
+    started, release, handled = anyio.Event(), anyio.Event(), []
+    rest = collector()
+
+    async def slow(topic, message):
+        started.set()
+        await release.wait()
+        handled.append(message.body)
+
+    async with HttpBroker(registry) as publisher, HttpBroker(registry) as first, HttpBroker(registry) as second:
+        async with first.subscribe(Subscription(topic="t", handler=slow, queue="q")):
+            for number in range(5):
+                await publisher.publish("t", message(b"%d" % number))
+            await started.wait()
+            member = second.subscribe(Subscription(topic="t", handler=rest, queue="q"))
+            await member.__aenter__()
+            release.set()
+        assert b"0" in handled
+        with anyio.fail_after(20):
+            await publisher.flush()
+        await member.__aexit__(None, None, None)
+    assert sorted(handled + rest.bodies) == [b"%d" % number for number in range(5)]
+    assert publisher.stats().dropped == 0
+
+
+async def test_leaving_is_bounded_where_a_handler_does_not_finish(registry, message):
+    cancelled, started = [], anyio.Event()
+
+    async def stuck(topic, message):
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.append(message.body)
+
+    async with HttpBroker(registry, drain_timeout=0.1) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=stuck)):
+            await broker.publish("t", message(b"1"))
+            await started.wait()
+        assert cancelled == [b"1"]
+
+
+async def test_two_subscriptions_of_one_topic_have_different_nodes_and_both_get_all(registry, collector, message):
+    first, second = collector(), collector()
+    async with HttpBroker(registry) as broker:
+        async with (
+            broker.subscribe(Subscription(topic="t", handler=first)),
+            broker.subscribe(Subscription(topic="t", handler=second)),
+        ):
+            [record] = await registry.lookup("go.micro.http.broker")
+            await broker.publish("t", message(b"1"), confirm=True)
+        assert await registry.lookup("go.micro.http.broker") == []
+    assert len({node.id for node in record.nodes}) == 2
+    assert first.bodies == second.bodies == [b"1"]
+
+
+async def test_a_topic_that_cannot_be_published_is_refused(registry, collector):
+    async with HttpBroker(registry) as broker:
+        with pytest.raises(ConfigError, match="52 bytes"):
+            async with broker.subscribe(Subscription(topic="x" * 60, handler=collector())):
+                pass
+
+
+async def test_an_exception_of_a_handler_never_reaches_the_publisher_as_such(registry, message, virtual):
+    async def handler(topic, message):
+        raise BaseExceptionGroup("several", [ValueError("a"), ValueError("b")])
+
+    async with HttpBroker(registry, sleep=virtual.sleep) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=handler, retries=0)):
+            await broker.publish("t", message(b"1"), confirm=True)
+
+
+async def test_a_subscription_is_registered_again_every_thirty_seconds(registry, collector, virtual, message):
+    async with HttpBroker(registry, sleep=virtual.sleep) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=collector())):
+            await virtual.slumber.wait()
+            [record] = await registry.lookup("micro.http.broker")
+            await registry.deregister(record)
+            assert await registry.lookup("micro.http.broker") == []
+            async with registry.watch("micro.http.broker") as changes:
+                virtual.advance(30)
+                with anyio.fail_after(20):
+                    await anext(changes)
+            assert [found.nodes[0].id for found in await registry.lookup("micro.http.broker")] == [record.nodes[0].id]
+
+
+async def test_headers_and_bodies_of_any_bytes_arrive_as_they_were(registry, collector):
+    received = collector()
+    odd = Message({b"Micro-Id": b"\xff\x00", b"X": b""}, bytes(range(256)))
+    async with HttpBroker(registry) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=received)):
+            await broker.publish("t", odd, confirm=True)
+    assert received.got == [("t", odd)]
