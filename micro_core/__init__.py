@@ -1,5 +1,6 @@
 """Pluggable microservices: typed services that find, call, stream and publish to each other, and to Go Micro."""
 
+from micro_core import filters
 from micro_core._build import build
 from micro_core._client import Client
 from micro_core._handlers import endpoint, idempotent
@@ -107,6 +108,7 @@ __all__ = [
     "build",
     "current_context",
     "endpoint",
+    "filters",
     "hookimpl",
     "idempotent",
 ]

@@ -16,7 +16,7 @@ from micro_core._proxy import make_proxy
 from micro_core.broker import Broker, PublishStats
 from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptions, ClientStream
 from micro_core.codec import Codec
-from micro_core.context import NEVER_PROPAGATED, current_context
+from micro_core.context import current_context, propagated
 from micro_core.errors import Closed
 from micro_core.message import Headers, Message, canonical
 from micro_core.middleware import CallNext, fold
@@ -202,8 +202,5 @@ def _carried_on(propagate: tuple[str, ...]) -> Headers:
     context = current_context()
     if context is None:
         return {}
-    names = [b"Traceparent", b"Tracestate", b"Micro-From-Service", *(canonical(name).encode() for name in propagate)]
-    carried = {
-        name: context.headers[name] for name in names if name in context.headers and name not in NEVER_PROPAGATED
-    }
+    carried = {name: context.headers[name] for name in propagated(propagate) if name in context.headers}
     return carried | (context.propagated or {})

@@ -45,9 +45,13 @@ class Discovery:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        for nodes in (*self.known.values(), *self._direct.values()):
-            nodes.close()
         await self._tasks.aclose()
+        for nodes in (*(followed.nodes for followed in self._followed.values()), *self._direct.values()):
+            for channel in nodes.close():
+                await channel.aclose()
+        self._followed.clear()
+        self._direct.clear()
+        self.known.clear()
 
     def at_address(self, address: str) -> NodeList:
         """Return the list that holds just ``address``, for calls that name one."""
@@ -69,15 +73,20 @@ class Discovery:
             followed = self._followed[service] = _Followed(nodes)
             self._tasks.start_soon(self._follow, followed)
         started = anyio.current_time()
-        with anyio.CancelScope(deadline=min(started + self._lookup_timeout, deadline)):
-            while not followed.nodes and followed.error is None:
-                await followed.changed.wait()
+        followed.waiting += 1
+        try:
+            with anyio.CancelScope(deadline=min(started + self._lookup_timeout, deadline)):
+                while not followed.nodes and followed.error is None:
+                    await followed.changed.wait()
+        finally:
+            followed.waiting -= 1
         if followed.nodes:
             return followed.nodes
         if followed.error is not None:
             raise RegistryError(
                 f"registry {self._registry.name} gave no answer about {service!r}: {followed.error}"
             ) from followed.error
+        self._forget(followed)
         now = anyio.current_time()
         if now >= deadline:
             raise Timeout(
@@ -86,6 +95,12 @@ class Discovery:
                 service=service,
             )
         raise await self._no_node(service, now - started, deadline)
+
+    def _forget(self, followed: _Followed) -> None:
+        """Stop following a service that nobody waits for and that is not there: callers may ask for any name."""
+        if followed.answered and not followed.waiting and self._followed.get(followed.nodes.service) is followed:
+            del self._followed[followed.nodes.service]
+            followed.scope.cancel()
 
     async def _no_node(self, service: str, seconds: float, deadline: float) -> NoNode:
         names: list[str] = []
@@ -100,6 +115,10 @@ class Discovery:
         )
 
     async def _follow(self, followed: _Followed) -> None:
+        with followed.scope:
+            await self._keep_fresh(followed)
+
+    async def _keep_fresh(self, followed: _Followed) -> None:
         service, pause = followed.nodes.service, FIRST_PAUSE
         while True:
             try:
@@ -121,6 +140,7 @@ class Discovery:
 
     def _wake(self, followed: _Followed, error: Exception | None) -> None:
         followed.error = error
+        followed.answered = followed.answered or error is None
         if followed.nodes:
             self.known[followed.nodes.service] = followed.nodes
         else:
@@ -135,9 +155,13 @@ class Discovery:
 class _Followed:
     """A node list, its last error, and who waits for a change."""
 
-    __slots__ = ("changed", "error", "nodes")
+    __slots__ = ("answered", "changed", "error", "nodes", "scope", "waiting")
 
     def __init__(self, nodes: NodeList) -> None:
         self.nodes = nodes
         self.error: Exception | None = None
+        self.answered = False
+        """Whether the registry has said something about the service; a slow one is given the time that it takes."""
+        self.scope = anyio.CancelScope()
+        self.waiting = 0
         self.changed = anyio.Event()

@@ -1,4 +1,4 @@
-"""What a client learns about its nodes: who fails is left out for a while, then tried once (design: docs/selector.md)."""
+"""What a client learns about its nodes: who fails is left out for a while, then tried once (docs/selector.md)."""
 
 from __future__ import annotations
 
@@ -60,3 +60,8 @@ class Health:
         """Let one call through."""
         self.probing = True
         self.until = math.inf
+
+    def release(self, now: float) -> None:
+        """Note that the one call told nothing: another may be let through."""
+        self.probing = False
+        self.until = now

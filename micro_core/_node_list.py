@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,9 @@ from micro_core.registry import Change, ChangeKind, Node, Record
 from micro_core.transport import Channel, Head
 
 __all__ = ["NodeList", "Target"]
+
+SELECTIONS_KEPT = 64
+"""How many combinations of filters have their nodes kept; functions made for each call would fill memory."""
 
 
 class Target:
@@ -102,19 +105,34 @@ class NodeList:
         self._ready.clear()
         self._next_due = min((t.health.until for t in self._targets.values() if t.health.ejected), default=math.inf)
 
-    def candidates(self, filters: tuple[Filter, ...], now: float) -> tuple[Node, ...]:
-        """Return the nodes to choose from: a single one where that is to be tried again, none where no node fits."""
+    def candidates(self, filters: tuple[Filter, ...], now: float, tried: Collection[str] = ()) -> tuple[Node, ...]:
+        """Return the nodes to choose from: a single one where that is to be tried again, none where no node fits.
+
+        Nodes whose ids are ``tried`` come only where there is no other.
+        """
         if now >= self._next_due:
-            for target in self._targets.values():
-                if target.health.due(now):
-                    target.health.probe()
-                    self._forget()
-                    if not filters or target.node in self._filtered(filters):
-                        return (target.node,)
+            due = self._due(filters, now, tried)
+            if due is not None:
+                due.health.probe()
+                self._forget()
+                return (due.node,)
         ready = self._ready.get(filters)
         if ready is None:
+            if len(self._ready) >= SELECTIONS_KEPT:
+                self._ready.clear()
             ready = self._ready[filters] = self._work_out(filters)
-        return ready
+        if not tried:
+            return ready
+        untried = tuple(node for node in ready if node.id not in tried)
+        return untried or tuple(node for node in self._filtered(filters) if node.id not in tried) or ready
+
+    def _due(self, filters: tuple[Filter, ...], now: float, tried: Collection[str]) -> Target | None:
+        """Return a fitting node that was left out long enough."""
+        due = [target for target in self._targets.values() if target.health.due(now) and target.node.id not in tried]
+        if filters and due:
+            fitting = self._filtered(filters)
+            due = [target for target in due if target.node in fitting]
+        return due[0] if due else None
 
     def _work_out(self, filters: tuple[Filter, ...]) -> tuple[Node, ...]:
         fitting = self._filtered(filters)
@@ -131,6 +149,12 @@ class NodeList:
         """Return what is kept about ``node``; None where it is gone by now."""
         return self._targets.get(node.id)
 
+    def release(self, target: Target, now: float) -> None:
+        """Note that the call which was to try a node again told nothing about it."""
+        if target.health.probing:
+            target.health.release(now)
+            self._forget()
+
     def succeeded(self, target: Target) -> None:
         """Note that a node answered."""
         if target.health.succeeded():
@@ -143,9 +167,13 @@ class NodeList:
         if target.health.failed(refused, now, self._random, may_eject):
             self._forget()
 
-    def close(self) -> None:
-        """Drop every channel."""
-        self.replace(())
+    def close(self) -> list[Channel]:
+        """Forget every node, and return the channels for the caller to close."""
+        channels = [target.channel for target in self._targets.values()]
+        self._targets.clear()
+        self._records.clear()
+        self._forget()
+        return channels
 
 
 def callable_by_rpc(node: Node) -> bool:

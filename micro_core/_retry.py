@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from micro_core.errors import Executed, LimitExceeded, MicroError, ProtocolError, Timeout, Unavailable
+from micro_core.errors import Executed, LimitExceeded, MicroError, NotFound, ProtocolError, Timeout, Unavailable
 
 __all__ = ["Budget", "backoff", "may_retry"]
 
@@ -13,9 +13,13 @@ FIRST_BACKOFF = 0.01
 LONGEST_BACKOFF = 1.0
 
 
+_ELSEWHERE_BETTER = (Unavailable, Timeout, ProtocolError, LimitExceeded, NotFound)
+"""What may go well at another node, one of another version included; a body that does not fit will not."""
+
+
 def may_retry(error: MicroError, idempotent: bool) -> bool:
     """Tell whether another node may do better: where nothing was executed, or executing twice does no harm."""
-    if error.executed is Executed.YES or not isinstance(error, Unavailable | Timeout | ProtocolError | LimitExceeded):
+    if error.executed is Executed.YES or not isinstance(error, _ELSEWHERE_BETTER):
         return False
     if isinstance(error, LimitExceeded) and error.code != LimitExceeded.default_code:
         return False  # too large here is too large everywhere

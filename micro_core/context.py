@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 
+from micro_core.errors import ConfigError
 from micro_core.message import Headers, Metadata, canonical
 
-__all__ = ["Context", "current_context"]
+__all__ = ["Context", "current_context", "propagated"]
 
 
 class Context:
@@ -62,9 +63,7 @@ class Context:
 
         Raises ValueError for a header that must stay where it is, such as ``Authorization`` or ``Timeout``.
         """
-        name = canonical(key).encode()
-        if name in NEVER_PROPAGATED or (name.startswith(b"Micro-") and name != b"Micro-From-Service"):
-            raise ValueError(f"{key!r} is for one hop only and cannot be propagated")
+        name = _propagable(key)
         text = self._headers.get(name) if value is None else value.encode()
         if text is not None:
             self.propagated = {**(self.propagated or {}), name: text}
@@ -78,6 +77,27 @@ NEVER_PROPAGATED = frozenset(
     b"Accept-Encoding Connection Host User-Agent Transfer-Encoding Upgrade Te Trailer Keep-Alive Expect".split()
 )
 """Headers that say something about one hop, or prove who somebody is (docs/wire.md §3.8 and §8)."""
+
+_ALWAYS_PROPAGATED = (b"Traceparent", b"Tracestate", b"Micro-From-Service")
+
+
+def propagated(configured: Iterable[str]) -> tuple[bytes, ...]:
+    """Return the headers of a request that calls of its handler carry on: those ``configured``, and a few always.
+
+    Raises `ConfigError` for one that must stay where it is.
+    """
+    try:
+        return tuple(dict.fromkeys((*_ALWAYS_PROPAGATED, *map(_propagable, configured))))
+    except ValueError as error:
+        raise ConfigError(f"propagate: {error}") from error
+
+
+def _propagable(key: str) -> bytes:
+    name = canonical(key).encode()
+    if name in NEVER_PROPAGATED or (name.startswith(b"Micro-") and name != b"Micro-From-Service"):
+        raise ValueError(f"{key!r} is for one hop only and cannot be propagated")
+    return name
+
 
 _current: ContextVar[Context | None] = ContextVar("micro_context", default=None)
 

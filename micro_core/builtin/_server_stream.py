@@ -44,7 +44,8 @@ class _Requests:
         message = await self._stream.receive()
         error = message.headers.get(b"Micro-Error")
         if not error:
-            return self._route.decode(message.body)
+            framing = self._route.framing
+            return self._route.decode(message.body if framing is None else framing.unpack_request(message.body)[2])
         self._ended = True
         if error == EOS:
             raise StopAsyncIteration
@@ -84,7 +85,8 @@ class StreamExchange(Fence):
         route, kind = self.route, self.route.handler.kind
         argument: Any = _Requests(self.stream, route)
         if kind is HandlerKind.UNARY:
-            argument = route.decode(self.request.body)
+            body = self.request.body
+            argument = route.decode(body if route.framing is None else route.framing.unpack_request(body)[2])
         elif kind is HandlerKind.SERVER_STREAM:
             argument = await anext(argument, _MISSING)
             if argument is _MISSING:
@@ -104,11 +106,19 @@ class StreamExchange(Fence):
             async for reply in replies:
                 await self._send(reply)
 
+    @property
+    def _id(self) -> int:
+        """The caller's number, for the envelope of a legacy peer."""
+        text = self.request.headers.get(b"Micro-Id", b"")
+        return int(text) if text.isdigit() and len(text) < 20 else 0
+
     async def _send(self, reply: Any) -> None:
         try:
             body = self.route.encode(reply)
         except MicroError as error:
             raise TypeError(f"{self.route.handler.name} gave {type(reply).__name__}: {error}") from error
+        if self.route.framing is not None:
+            body = self.route.framing.pack_reply(self.route.handler.name, self._id, body, "")
         await self.stream.send(self.head, NOTHING, body)
 
     async def _finish(self, end: Headers) -> None:

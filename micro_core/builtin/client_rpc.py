@@ -1,4 +1,4 @@
-"""The client ``rpc``: Go Micro's calls (docs/wire.md §3), with deadlines, choice of node and retries (docs/client.md)."""
+"""The client ``rpc``: Go Micro's calls with deadlines, choice of node and retries (docs/wire.md §3, docs/client.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from micro_core.builtin._client_stream import RpcStream
 from micro_core.builtin._route import FramedHead, Route, route_of
 from micro_core.client import Call, Caller, ClientDefaults, ClientStream
 from micro_core.codec import Codec
-from micro_core.context import current_context
+from micro_core.context import current_context, propagated
 from micro_core.errors import (
     BadRequest,
     Closed,
@@ -32,20 +32,28 @@ from micro_core.errors import (
     Executed,
     MicroError,
     NoNode,
+    NotFound,
     ProtocolError,
     Timeout,
 )
 from micro_core.hookspecs import hookimpl
 from micro_core.message import Headers, Message, canonical
 from micro_core.middleware import CallMiddleware, fold
-from micro_core.registry import Node, Registry
+from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.transport import Head, Transport
 
 __all__ = ["RpcClient"]
 
-PROPAGATED = (b"Traceparent", b"Tracestate", b"Micro-From-Service")
-"""Headers of a request that calls of its handler always carry on."""
+ROUTES_KEPT = 4096
+"""How many endpoints have their coding kept; a gateway that calls whatever it is told to would fill memory."""
+
+
+SET_BY_THE_CLIENT = frozenset(
+    b"Accept Connection Content-Length Content-Type Host Micro-Cancel Micro-Endpoint Micro-Error Micro-Id Micro-Method "
+    b"Micro-Service Micro-Stream Micro-Topic Timeout Transfer-Encoding Upgrade".split()
+)
+"""What metadata of a call cannot say (docs/wire.md §3.1)."""
 
 
 @hookimpl
@@ -98,7 +106,7 @@ class RpcClient(Caller):
         self._routes: dict[Any, Route] = {}
         self._ids = itertools.count(1)
         self._opened = AsyncExitStack()
-        self._propagate = PROPAGATED + tuple(canonical(name).encode() for name in self._defaults.propagate)
+        self._propagate = propagated(self._defaults.propagate)
         self._from_service = {b"Micro-From-Service": self._defaults.service.encode()} if self._defaults.service else {}
         self._open = False
 
@@ -152,6 +160,8 @@ class RpcClient(Caller):
         key = (call.service, call.endpoint, call.request_type, call.response_type, options.content_type)
         route = self._routes.get(key)
         if route is None:
+            if len(self._routes) >= ROUTES_KEPT:
+                self._routes.clear()
             route = self._routes[key] = route_of(call, self._codecs, self._from_service)
         service = self._defaults.proxy or call.service
         address = options.address or self._defaults.proxy_address
@@ -177,12 +187,19 @@ class RpcClient(Caller):
         attempt_timeout = self._attempt_timeout if options.attempt_timeout is None else options.attempt_timeout
         tried: list[str] = []
         failures: list[str] = []
+        maybe, last = False, None
         while True:
             now = self._now()
-            target = self._choose(nodes, call, tried, now)
+            try:
+                target = self._choose(nodes, call, tried, now)
+            except NoNode:
+                if last is not None:
+                    raise last from None  # which says more
+                raise
+            probing = target.health.probing
             call.node, call.attempt = target.node, len(tried)
             call.state = (coded, nodes, target)
-            again = len(tried) < retries and idempotent and not call.streaming
+            again = len(tried) < retries and idempotent and (len(nodes) > 1 or options.attempt_timeout is not None)
             call.deadline = min(deadline, now + attempt_timeout) if again else deadline
             try:
                 return await send(call)
@@ -191,24 +208,33 @@ class RpcClient(Caller):
                 error.service, error.node, error.attempts = call.service, target.node.address, len(tried)
                 if error.executed is Executed.YES:
                     raise
+                maybe = maybe or error.executed is Executed.MAYBE
                 failures.append(f"{target.node.address} ({self._now() - now:.2f} s): {error.detail}")
-                if not self._another(error, idempotent and not call.streaming, tried, nodes, retries, deadline):
-                    error.detail = self._explain(call, error, failures, self._now() - started)
+                another = self._another(error, idempotent, tried, nodes, retries, deadline)
+                error.detail = self._explain(call, failures, self._now() - started)
+                if maybe:
+                    error.executed = Executed.MAYBE
+                if not another:
                     raise
-                pause = backoff(len(tried), self._random)
+                pause, last = backoff(len(tried), self._random), error
+            finally:
+                if probing:
+                    nodes.release(target, self._now())
             if pause:
-                await anyio.sleep(pause)
+                await anyio.sleep(min(pause, max(deadline - self._now(), 0.0)))
 
     def _another(
         self, error: MicroError, idempotent: bool, tried: list[str], nodes: NodeList, retries: int, deadline: float
     ) -> bool:
         """Tell whether to go on; what was not executed may be tried at every node, the rest as often as configured."""
-        if not may_retry(error, idempotent) or self._now() >= deadline or retries == 0:
+        if not may_retry(error, idempotent) or self._now() >= deadline or retries == 0 or not nodes:
             return False
+        if isinstance(error, NotFound):
+            return len(tried) < len(nodes) and len(tried) <= retries and self._budget.spend()
         unexecuted_left = error.executed is Executed.NO and len(tried) < len(nodes)
         return (unexecuted_left or len(tried) <= retries) and self._budget.spend()
 
-    def _explain(self, call: Call, error: MicroError, failures: list[str], seconds: float) -> str:
+    def _explain(self, call: Call, failures: list[str], seconds: float) -> str:
         if len(failures) == 1:
             return f"{call.service} {call.endpoint} at {failures[0]}"
         return (
@@ -217,12 +243,13 @@ class RpcClient(Caller):
         )
 
     def _choose(self, nodes: NodeList, call: Call, tried: list[str], now: float) -> Target:
-        candidates: Sequence[Node] = nodes.candidates(call.options.filters, now)
-        if tried:
-            candidates = [node for node in candidates if node.id not in tried] or candidates
+        filters = call.options.filters
+        candidates = nodes.candidates(filters, now, tried)
         if not candidates:
             raise NoNode(
-                f"none of the {len(nodes)} nodes of {call.service!r} fits the filters of the call", service=call.service
+                f"none of the {len(nodes)} nodes of {call.service!r} fits the call's filters: "
+                + ", ".join(map(repr, filters)),
+                service=call.service,
             )
         node = candidates[0] if len(candidates) == 1 else self._selector.select(call.service, candidates)
         target = nodes.target(node)
@@ -240,7 +267,9 @@ class RpcClient(Caller):
         ok = True
         try:
             if call.streaming:
-                return await self._open_once(call, route, target, now)
+                stream = await self._open_once(call, route, target, now)
+                nodes.succeeded(target)
+                return stream
             head = target.heads.get(route)
             if head is None:
                 head = target.heads[route] = route.head(target.node)
@@ -255,7 +284,7 @@ class RpcClient(Caller):
             nodes.failed(target, refused=isinstance(error, ConnectFailed), now=self._now())
             raise
         except Timeout:
-            ok = self._now() - now < self._attempt_timeout * 0.9
+            ok = self._now() - now < min(self._attempt_timeout, call.options.attempt_timeout or math.inf) * 0.9
             if not ok:
                 nodes.failed(target, refused=False, now=self._now())
             raise
@@ -271,7 +300,10 @@ class RpcClient(Caller):
         if call.deadline != math.inf:
             headers[b"Timeout"] = b"%d" % max((call.deadline - now) * 1e9, 0)
         for name, value in call.metadata.items():
-            headers[canonical(name).encode()] = value.encode()
+            key = canonical(name).encode()
+            if key in SET_BY_THE_CLIENT:
+                raise BadRequest(f"the header {name!r} is set by the client itself", executed=Executed.NO)
+            headers[key] = value.encode()
         return headers
 
     def _read(self, route: Route, head: FramedHead, reply: Message) -> Any:
@@ -293,11 +325,12 @@ class RpcClient(Caller):
         try:
             id = next(self._ids)
             number = b"%d" % id
-            headers = route.head(target.node).headers | self._headers(call, now)
+            constant = route.head(target.node)
+            headers = constant.headers | self._headers(call, now)
             head = Head(headers | {b"Micro-Id": number, b"Micro-Stream": number})
             await stream.send(head, {}, route.opening)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
             raise
-        return RpcStream(call, route, head, stream)
+        return RpcStream(call, route, head, stream, constant.framing, id)
