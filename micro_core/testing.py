@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -73,10 +74,16 @@ def make_part(
     ``registry`` for a broker, and so on. Raises `ConfigError` and `PluginError`.
     """
     if not isinstance(plugin, str):
-        return plugin(**(options or {})) if callable(plugin) else plugin
+        return _called(plugin, options or {}, parts) if callable(plugin) else plugin
     from micro_core._plugins import PluginHost
     from micro_core.config import parse_part
 
     query = "&".join(f"{quote(name, safe='')}={quote(str(value), safe='')}" for name, value in (options or {}).items())
     text = f"{plugin}{'' if '://' in plugin or not query else '://'}{'?' if query else ''}{query}"
     return PluginHost().make(parse_part(kind, text, "make_part"), **parts)
+
+
+def _called(make: Callable[..., Any], options: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:
+    """Call with all options, and with those parts that ``make`` has a parameter for, as hooks do."""
+    wanted = inspect.signature(make).parameters
+    return make(**options, **{name: part for name, part in parts.items() if name in wanted})

@@ -23,6 +23,9 @@ MEMORY_SECONDS = 10.0
 FAILURE_SECONDS = 1.0
 """What an attempt without an answer counts for at least, however soon it failed."""
 
+CLEARLY = 0.9
+"""What a node must cost of another's cost to be better; nearly the same is a matter of chance."""
+
 NODES_KEPT = 4096
 
 
@@ -70,7 +73,7 @@ class P2cSelector(Selector):
         second = self._draw(len(nodes) - 1)
         one, other = nodes[first], nodes[second + (second >= first)]
         now = self._clock()
-        return one if self._cost(one, now) <= self._cost(other, now) else other
+        return other if self._cost(other, now) < CLEARLY * self._cost(one, now) else one
 
     def _cost(self, node: Node, now: float) -> float:
         load = self._loads.get(node)

@@ -5,8 +5,11 @@ import pytest
 MODULES = ("suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "codec", "broker")
 pytest.register_assert_rewrite(*(f"micro_conformance.{module}" for module in MODULES))
 
+from micro_conformance.broker import BrokerConformance  # noqa: E402
+from micro_conformance.codec import CodecConformance  # noqa: E402
 from micro_conformance.registry import RegistryConformance  # noqa: E402
+from micro_conformance.selector import SelectorConformance  # noqa: E402
 from micro_conformance.suite import promises  # noqa: E402
 from micro_conformance.transport import TransportConformance  # noqa: E402
 
-__all__ = ["RegistryConformance", "TransportConformance", "promises"]
+__all__ = ["BrokerConformance", "CodecConformance", "RegistryConformance", "SelectorConformance", "TransportConformance", "promises"]

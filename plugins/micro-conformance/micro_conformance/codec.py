@@ -1,0 +1,220 @@
+"""What every codec owes: the promises of `micro_core.codec`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from micro_core import Codec, DecodeError, EncodeError, Framing
+
+from micro_conformance.suite import Suite, promise
+
+__all__ = ["CodecConformance", "Sample"]
+
+
+@dataclass
+class Sample:
+    """A payload of the usual fields."""
+
+    name: str
+    count: int = 0
+    ratio: float = 0.0
+    flag: bool = False
+    tags: list[str] = field(default_factory=list)
+    more: dict[str, int] = field(default_factory=dict)
+
+
+SAMPLES: Sequence[tuple[Any, Any]] = (
+    (Sample, Sample(name="Grüße 🙂", count=-1, ratio=0.5, flag=True, tags=["a", ""], more={"x": 2**53 - 1})),
+    (Sample, Sample(name="")),
+    (dict[str, list[int]], {"a": [1, 2], "": []}),
+    (Any, {"a": [1, "b", None, True, 0.25], "c": {"d": {}}}),
+    (list[str], ["a", "\n\t\"\\", "\u2028"]),
+    (str, "text"),
+    (int, 7),
+    (bool, True),
+    (bytes, bytes(range(256))),
+    (bytes, b""),
+    (None, None),
+)
+
+HOSTILE = (
+    b"[" * 100_000, b'{"a":' * 100_000, b'"' + b"\\" * 99_999, b"9" * 100_000, b"1e" + b"9" * 50, b'"\\ud800"', b"\xff" * 1000,
+    b"\x0a\xff\xff\xff\xff\x0f", b"\x0b" * 100_000, b"\x80" * 100, b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff\x00", b"\xef\xbb\xbf{}", b"NaN", b"\0",
+)  # fmt: skip
+"""Deep nesting, long numbers, lengths that lie, broken text."""
+
+anything = settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+
+
+class CodecConformance(Suite):
+    """Subclass it, and give ``plugin`` and ``options``; ``samples`` where the codec is for types of its own."""
+
+    kind = "codec"
+    capabilities: ClassVar[Mapping[str, str]] = {
+        "framing": "one of the codecs puts an envelope round bodies",
+        "dataclasses": "dataclasses are coded, and a field that does not fit is named",
+    }
+    samples: ClassVar[Sequence[tuple[Any, Any]]] = SAMPLES
+    """Types and values of them; those that a codec does not support are left out."""
+
+    def codecs(self) -> Sequence[Codec]:
+        """Return the codecs that the plugin makes."""
+        made = self.make()
+        codecs = [made] if isinstance(made, Codec) else list(made)
+        assert codecs
+        assert all(isinstance(codec, Codec) for codec in codecs)
+        return codecs
+
+    def cases(self) -> Iterator[tuple[Codec, Any, Any]]:
+        """Yield each codec with each type and value that it supports."""
+        found = False
+        for codec in self.codecs():
+            for kind, value in self.samples:
+                if codec.supports(kind):
+                    found = True
+                    yield codec, kind, value
+        assert found, "none of the samples is supported: give samples of your own"
+
+    def framings(self) -> Sequence[Framing]:
+        """Return the envelopes of the codecs that have one."""
+        framings = [codec.framing for codec in self.codecs() if codec.framing is not None]
+        assert framings, "framing is claimed, and no codec has one"
+        return framings
+
+    # Values
+
+    @promise()
+    def test_what_was_encoded_is_decoded_to_the_same(self) -> None:
+        for codec, kind, value in self.cases():
+            assert codec.decoder(kind)(codec.encode(value)) == value
+
+    @promise()
+    def test_encoding_gives_bytes(self) -> None:
+        assert {type(codec.encode(value)) for codec, _, value in self.cases()} == {bytes}
+
+    @promise()
+    def test_a_decoder_can_be_used_again_and_shares_nothing(self) -> None:
+        for codec, kind, value in self.cases():
+            decode, body = codec.decoder(kind), codec.encode(value)
+            first = decode(body)
+            if isinstance(first, dict | list):
+                first.clear()
+            assert decode(body) == value
+
+    @promise()
+    @anything
+    @given(body=st.binary(max_size=200))
+    def test_random_bytes_are_a_value_or_a_decode_error(self, body: bytes) -> None:
+        for codec, kind, _ in self.cases():
+            decoded_or_refused(codec.decoder(kind), body)
+
+    @promise()
+    def test_hostile_bytes_are_a_value_or_a_decode_error(self) -> None:
+        for codec, kind, _ in self.cases():
+            for body in HOSTILE:
+                decoded_or_refused(codec.decoder(kind), body)
+
+    @promise()
+    @anything
+    @given(data=st.data())
+    def test_damaged_bytes_are_a_value_or_a_decode_error(self, data: st.DataObject) -> None:
+        for codec, kind, value in self.cases():
+            body = bytearray(codec.encode(value))
+            if body:
+                where = data.draw(st.integers(0, len(body) - 1))
+                body[where] = data.draw(st.integers(0, 255))
+                decoded_or_refused(codec.decoder(kind), bytes(body))
+                decoded_or_refused(codec.decoder(kind), bytes(body[:where]))
+
+    @promise()
+    def test_no_bytes_at_all_are_a_value_or_a_decode_error(self) -> None:
+        for codec, kind, _ in self.cases():
+            decoded_or_refused(codec.decoder(kind), b"")
+
+    @promise()
+    def test_what_cannot_be_coded_is_an_encode_error(self) -> None:
+        endless: list[Any] = []
+        endless.append(endless)
+        for codec in self.codecs():
+            for value in (object(), endless, lambda: None, {"a": object()}):
+                with pytest.raises(EncodeError):
+                    codec.encode(value)
+
+    @promise(needs="dataclasses")
+    def test_a_field_that_does_not_fit_is_named(self) -> None:
+        for codec in (codec for codec in self.codecs() if codec.supports(Sample)):
+            body = codec.encode({"name": "a", "count": "not a number"})
+            with pytest.raises(DecodeError, match="count"):
+                codec.decoder(Sample)(body)
+
+    # What a codec says of itself
+
+    @promise()
+    def test_the_content_type_is_one_without_parameters(self) -> None:
+        for codec in self.codecs():
+            assert re.fullmatch(r"[a-z0-9.+-]+/[a-z0-9.+-]+", codec.content_type)
+            assert codec.name
+
+    @promise()
+    def test_a_native_type_is_a_supported_one(self) -> None:
+        for codec in self.codecs():
+            for kind in (*(kind for kind, _ in self.samples), Sample, object, Iterator, "Forward", 7):
+                assert codec.supports(kind) or not codec.native(kind)
+
+    # Framing
+
+    @promise(needs="framing")
+    @anything
+    @given(endpoint=st.from_regex(r"[A-Z][A-Za-z]{0,9}\.[A-Z][A-Za-z]{0,9}", fullmatch=True), id=st.integers(0, 2**63 - 1))
+    @example(endpoint="Greeter.Hello", id=0)
+    def test_a_request_comes_out_of_its_envelope_as_it_went_in(self, endpoint: str, id: int) -> None:
+        for framing in self.framings():
+            for body in self.bodies():
+                assert framing.unpack_request(framing.pack_request(endpoint, id, body)) == (endpoint, id, body)
+
+    @promise(needs="framing")
+    @anything
+    @given(id=st.integers(0, 2**63 - 1))
+    def test_a_reply_comes_out_of_its_envelope_as_it_went_in(self, id: int) -> None:
+        for framing in self.framings():
+            for body in self.bodies():
+                assert framing.unpack_reply(framing.pack_reply("Greeter.Hello", id, body, "")) == (id, body, "")
+
+    @promise(needs="framing")
+    def test_an_error_comes_out_of_its_envelope_as_it_went_in(self) -> None:
+        for framing in self.framings():
+            for text in ("x", "not found: Grüße", '{"id":"greeter","code":404,"detail":"a \\"b\\""}'):
+                assert framing.unpack_reply(framing.pack_reply("Greeter.Hello", 7, b"", text))[2] == text
+
+    @promise(needs="framing")
+    @anything
+    @given(message=st.binary(max_size=200))
+    def test_random_bytes_are_an_envelope_or_a_decode_error(self, message: bytes) -> None:
+        for framing in self.framings():
+            for message_ in (message, *HOSTILE):
+                decoded_or_refused(framing.unpack_request, message_)
+                decoded_or_refused(framing.unpack_reply, message_)
+
+    def bodies(self) -> list[bytes]:
+        """Return encoded samples of the codecs that have an envelope."""
+        return [codec.encode(value) for codec, _, value in self.cases() if codec.framing is not None]
+
+
+def decoded_or_refused(decode: Callable[[bytes], Any], body: bytes) -> None:
+    """Decode, where `DecodeError` is as good as a value and every other exception is a fault."""
+    try:
+        decode(body)
+    except DecodeError as error:
+        assert str(error), "a decode error says what is wrong"

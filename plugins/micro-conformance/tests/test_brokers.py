@@ -1,0 +1,10 @@
+"""The core's own broker keeps what every broker promises."""
+
+from micro_conformance import BrokerConformance
+
+from micro_core.builtin.broker_memory import MemoryBroker
+
+
+class TestMemory(BrokerConformance):
+    plugin = MemoryBroker
+    small_outbox = {"outbox": 4}  # noqa: RUF012
