@@ -195,8 +195,9 @@ async def _give_way(task: asyncio.Task[Any] | None) -> None:
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
-        while task is not None and task.cancelling():
-            task.uncancel()
+        pass
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 class _Rest:
