@@ -99,7 +99,7 @@ def run_uv(*arguments: str) -> None:
 
 @pytest.fixture
 def run(python: Path, tmp_path: Path) -> Callable[..., str]:
-    """Return a function that runs python with arguments and variables in an empty folder; it returns what is printed."""
+    """Return a function that runs python with arguments and variables in an empty folder and gives what it prints."""
 
     def run(*arguments: str, **environ: str) -> str:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MICRO_", "PYTHON", "COV"))}
@@ -258,3 +258,12 @@ def test_unknown_option_is_told_with_distribution_version_and_near_miss(ask: Ask
     assert "registry 'acme' of Acme.Parts 1.0 (from flag --registry): " in answer
     assert "has no option 'tll'; did you mean 'ttl'?; its options: token, ttl" in answer
     assert "hunter2" not in answer
+
+
+@pytest.mark.parametrize("entry_points", ["[micro.registry]\nnonsense", "[micro.registry]\nx = y\n", "[micro.registry"])
+def test_broken_metadata_of_one_distribution_harm_no_other(entry_points: str, ask: Ask, tmp_path: Path) -> None:
+    folder = tmp_path / "broken-1.0.dist-info"
+    folder.mkdir()
+    (folder / "entry_points.txt").write_text(entry_points, encoding="utf-8")
+
+    assert ask("registry", "--registry=acme", PYTHONPATH=str(tmp_path)).startswith("AcmeRegistry")

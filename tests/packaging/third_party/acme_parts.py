@@ -6,10 +6,10 @@ from typing import Any
 from micro_core import Broker, Caller, Codec, Registry, Selector, Server, Transport, build, hookimpl
 
 
-def complete(contract: type) -> Any:
+def complete(contract: Any) -> Any:
     return type(
         f"Acme{contract.__name__}", (contract,), {"name": "acme", **dict.fromkeys(contract.__abstractmethods__)}
-    )  # type: ignore[attr-defined]
+    )
 
 
 class AcmeRegistry(complete(Registry)):  # type: ignore[misc]
