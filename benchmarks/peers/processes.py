@@ -12,8 +12,13 @@ LOOPBACK = {"MICRO_REGISTRY": "mdns://?interface=127.0.0.1"}
 
 
 def environment() -> dict[str, str]:
-    """Return the environment without settings of ours but the interface to discover on."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MICRO_")} | LOOPBACK
+    """Return the environment without settings of ours but the interface to discover on.
+
+    Bytecode is written, as installers do for their users.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MICRO_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept | LOOPBACK
 
 
 def cores() -> tuple[int, int]:

@@ -40,7 +40,8 @@ def test_python_on_the_page_runs(page: Path, blocks_of: Any, monkeypatch: pytest
 
 
 def code(text: str, where: str) -> CodeType:
-    return compile(text, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    compiled: CodeType = compile(text, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return compiled
 
 
 async def execute(codes: list[CodeType], names: dict[str, Any]) -> None:
