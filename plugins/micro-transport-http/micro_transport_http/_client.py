@@ -12,6 +12,7 @@ from micro_core import (
     BadRequest,
     ConnectionLost,
     Executed,
+    Head,
     Headers,
     LimitExceeded,
     Message,
@@ -259,10 +260,21 @@ class ClientStream(MessageStream):
     def __init__(self, driver: Driver, link: Link, address: str, start: bytes, *, headers: int, body: int) -> None:
         super().__init__(driver, link, start, b"")
         self.address = address
+        self._mark = b""
         self._parser = ResponseParser(self._message, headers=headers, body=body)
         self._is_reading = True
         self.on_taken = self._adjust_reading
         self.on_closed = self._let_go
+
+    async def send(self, head: Head, headers: Headers, body: bytes) -> None:
+        """Send a message; each carries the ids of the first, by which the peer knows them (docs/wire.md §3.4)."""
+        mark = headers.get(b"Micro-Stream") or head.headers.get(b"Micro-Stream")
+        if mark is None and self._mark:
+            headers = {**headers, b"Micro-Stream": self._mark}
+        elif mark is not None and not self._mark:
+            self._mark = mark
+            self._id = headers.get(b"Micro-Id") or head.headers.get(b"Micro-Id") or mark
+        await super().send(head, headers, body)
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""

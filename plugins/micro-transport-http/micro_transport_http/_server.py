@@ -325,11 +325,15 @@ class ServerConnection:
             self._adjust_reading()
 
     def _stream_closed(self) -> None:
+        """The handler is done: a stream's connection ends with it, unless it was answered like a call."""
+        if self._stream is None:
+            return
         request = self._stream_request
         self._end_stream()
-        if request is not None and request.connection is not None:
+        if request is not None:
             request.connection = None
-            self._answered(request)
+        self._calls.clear()
+        self._link.finish(_LINGER_SECONDS)
 
     def _end_stream(self) -> None:
         """What still comes with this stream's id is for nobody; other requests are new."""

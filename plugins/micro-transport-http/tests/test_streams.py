@@ -69,6 +69,21 @@ async def test_messages_go_both_ways_in_order(open_transport: Any, node: Any, he
     assert second.headers[b"Micro-Error"] == b"EOS"
 
 
+async def test_later_messages_carry_the_ids_of_the_first(
+    open_transport: Any, node: Any, head: Head, requests: Requests
+) -> None:
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", requests, Limits()) as listener:
+        stream = await transport.connect(node(listener.address)).open_stream(math.inf)
+        await stream.send(head, OPEN, b"")
+        await stream.send(head, {}, b"one")
+        _, served = await requests.next_stream()
+        message = await served.receive()
+        await served.aclose()
+        await stream.aclose()
+
+    assert message.headers == {**head.headers, **OPEN}
+
+
 async def test_a_fast_sender_waits_for_a_slow_receiver(
     open_transport: Any, node: Any, head: Head, requests: Requests
 ) -> None:
@@ -261,7 +276,6 @@ async def test_go_streams_on_one_connection_as_the_wire_document_shows(
     opening = message(b"{}\n", b"Content-Length: 3")
     argument = message(b'{"count":2}\n', b"Content-Length: 12")
     end = message(b"0\r\n\r\n", b"Transfer-Encoding: chunked", b"Micro-Error: EOS")
-    unary = b"POST / HTTP/1.1\r\nHost: x\r\nMicro-Id: 8\r\nContent-Length: 1\r\n\r\n8"
 
     async with open_transport() as transport, transport.listen("127.0.0.1:0", requests, Limits()) as listener:
         async with dial(listener.address) as raw:
@@ -275,17 +289,35 @@ async def test_go_streams_on_one_connection_as_the_wire_document_shows(
             await served.aclose()
             messages = [await raw.message() for _ in range(3)]
 
-            # The end of the client's side comes after the handler's end and is for nobody; another request is new.
-            await raw.send(end, unary)
-            after = await requests.next()
-            assert after.stream is None
-            assert after.body == b"8"
-            after.respond(ANSWER, {}, b"fine")
-            assert (await raw.message())[1] == b"fine"
+            # The end of the client's side comes after the handler's end and is for nobody.
+            await raw.send(end)
+            assert await raw.rest() == b""
 
     assert [body for _, body in messages] == [b'{"msg":"one"}\n', b'{"msg":"two"}\n', b""]
     assert b"Micro-Error: EOS\r\n" in messages[2][0]
     assert all(b"Micro-Id: 7\r\n" in text for text, _ in messages)
+
+
+async def test_after_a_refused_stream_its_messages_are_for_nobody_and_another_request_is_new(
+    open_transport: Any, dial: Any, requests: Requests
+) -> None:
+    start = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", requests, Limits()) as listener:
+        async with dial(listener.address) as raw:
+            await raw.send(start, b"Micro-Stream: 7\r\n\r\n")
+            request, served = await requests.next_stream()
+            request.respond(ANSWER, {b"Micro-Error": b"no such endpoint"}, b"")
+            await served.aclose()
+            await raw.send(start, b"Micro-Stream: 7\r\nMicro-Error: EOS\r\n\r\n", start, b"Micro-Id: 8\r\n\r\n")
+            after = await requests.next()
+            after.respond(ANSWER, {}, b"fine")
+            answers = [await raw.message(), await raw.message()]
+
+    assert after.stream is None
+    assert after.headers[b"Micro-Id"] == b"8"
+    assert b"Micro-Error: no such endpoint\r\n" in answers[0][0]
+    assert answers[1][1] == b"fine"
 
 
 async def test_another_request_on_a_streams_connection_is_refused(
