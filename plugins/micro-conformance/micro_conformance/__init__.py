@@ -12,4 +12,11 @@ from micro_conformance.selector import SelectorConformance  # noqa: E402
 from micro_conformance.suite import promises  # noqa: E402
 from micro_conformance.transport import TransportConformance  # noqa: E402
 
-__all__ = ["BrokerConformance", "CodecConformance", "RegistryConformance", "SelectorConformance", "TransportConformance", "promises"]
+__all__ = [
+    "BrokerConformance",
+    "CodecConformance",
+    "RegistryConformance",
+    "SelectorConformance",
+    "TransportConformance",
+    "promises",
+]

@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
+from micro_conformance.suite import Suite, promise
 from micro_core import Broker, Closed, Message, PublishError, Subscription
 from micro_core.testing import make_part
-
-from micro_conformance.suite import Suite, promise
 
 __all__ = ["BrokerConformance", "Inbox"]
 

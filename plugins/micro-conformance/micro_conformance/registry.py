@@ -8,11 +8,9 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from micro_core import Change, ChangeKind, Closed, ConfigError, Endpoint, Node, Record, Registry, RegistryError, Value
-
-from micro_core.testing import make_part
-
 from micro_conformance.suite import Suite, promise
+from micro_core import Change, ChangeKind, Closed, ConfigError, Endpoint, Node, Record, Registry, RegistryError, Value
+from micro_core.testing import make_part
 
 __all__ = ["RegistryConformance"]
 
@@ -351,7 +349,7 @@ async def until(changes: AsyncIterator[Change], kinds: tuple[ChangeKind, ...], r
     (node,) = record.nodes
     async for change in changes:
         known = [(found.id, found.address) for found in change.record.nodes]
-        if change.kind in kinds and ((node.id, node.address) in known or kinds is GOES and node.id in dict(known)):
+        if change.kind in kinds and ((node.id, node.address) in known or (kinds is GOES and node.id in dict(known))):
             return change
     pytest.fail("the watch ended")
 

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from micro_core import Node, Selector
-
 from micro_conformance.suite import Suite, promise
+from micro_core import Node, Selector
 
 __all__ = ["SelectorConformance"]
 

@@ -12,6 +12,9 @@ from typing import ClassVar
 import anyio
 import pytest
 
+from micro_conformance.suite import promise
+from micro_conformance.transport_ends import HEAD, HOLD, Ends, Peer
+from micro_conformance.transport_stream import StreamPromises
 from micro_core import (
     Closed,
     ConfigError,
@@ -28,10 +31,6 @@ from micro_core import (
     Timeout,
     Transport,
 )
-
-from micro_conformance.suite import promise
-from micro_conformance.transport_ends import HEAD, HOLD, Ends, Peer
-from micro_conformance.transport_stream import StreamPromises
 
 __all__ = ["TransportConformance"]
 

@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 import pytest
 
+from micro_conformance.suite import Suite, promise
+from micro_conformance.transport_ends import HEAD, STREAM, Ends
 from micro_core import (
     Closed,
     ConnectFailed,
@@ -20,9 +22,6 @@ from micro_core import (
     ProtocolError,
     Stream,
 )
-
-from micro_conformance.suite import Suite, promise
-from micro_conformance.transport_ends import HEAD, STREAM, Ends
 
 __all__ = ["StreamPromises"]
 

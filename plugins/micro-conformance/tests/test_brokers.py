@@ -1,7 +1,6 @@
 """The core's own broker keeps what every broker promises."""
 
 from micro_conformance import BrokerConformance
-
 from micro_core.builtin.broker_memory import MemoryBroker
 
 

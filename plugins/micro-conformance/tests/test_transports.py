@@ -1,7 +1,6 @@
 """The core's own transport keeps what every transport promises."""
 
 from micro_conformance import TransportConformance
-
 from micro_core.builtin.transport_memory import MemoryTransport
 
 

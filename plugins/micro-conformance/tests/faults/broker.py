@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
-from micro_conformance import BrokerConformance
 
+from micro_conformance import BrokerConformance
 from micro_core import Closed, Message, PublishError, PublishStats
 from micro_core.builtin.broker_memory import MemoryBroker
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import anyio.lowlevel
-from micro_conformance import RegistryConformance
 
+from micro_conformance import RegistryConformance
 from micro_core import ChangeKind, Node, RegistryError
 from micro_core.builtin.registry_memory import MemoryRegistry
 

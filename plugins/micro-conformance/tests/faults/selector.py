@@ -3,7 +3,6 @@
 import random
 
 from micro_conformance import SelectorConformance
-
 from micro_core import Node
 from micro_core.builtin.selector_p2c import P2cSelector
 

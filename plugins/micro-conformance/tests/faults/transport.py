@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
-from micro_conformance import TransportConformance
 
+from micro_conformance import TransportConformance
 from micro_core import (
     ConfigError,
     ConnectFailed,
