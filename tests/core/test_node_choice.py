@@ -1,0 +1,266 @@
+"""Which node a client chooses: filters, leaving out, trying again. Everything synchronous, the clock in hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from micro_core import Change, ChangeKind, Channel, Endpoint, Executed, Filter, Node, Record, filters
+from micro_core._node_list import SELECTIONS_KEPT, NodeList, Target
+from micro_core._retry import Budget, backoff, may_retry
+from micro_core.errors import (
+    BadRequest,
+    ConnectFailed,
+    ConnectionLost,
+    InternalError,
+    LimitExceeded,
+    NotFound,
+    ProtocolError,
+    Timeout,
+)
+
+
+class Unused(Channel):
+    async def call(self, *arguments: Any) -> Any: ...
+
+    async def open_stream(self, deadline: float) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Nodes:
+    """A node list with a clock and dice that the test holds."""
+
+    def __init__(self, number: int, *, version: str = "1") -> None:
+        self.now = 100.0
+        self.die = 0.5
+        self.dropped: list[Channel] = []
+        self.nodes = tuple(
+            Node(id=f"n{i}", address=f"127.0.0.1:{i + 1}", metadata={"zone": f"z{i}"}) for i in range(number)
+        )
+        self.list = NodeList("greeter", lambda node: Unused(), self.dropped.append, lambda: self.die)
+        self.list.replace([Record(name="greeter", version=version, nodes=self.nodes)])
+
+    def ids(self, *filters: Filter, tried: tuple[str, ...] = ()) -> str:
+        return " ".join(node.id for node in self.list.candidates(filters, self.now, tried))
+
+    def target(self, id: str) -> Target:
+        found = next(node for node in self.nodes if node.id == id)
+        target = self.list.target(found)
+        assert target is not None
+        return target
+
+    def fail(self, id: str, *, refused: bool = False) -> None:
+        self.list.failed(self.target(id), refused=refused, now=self.now)
+
+
+def test_a_refused_connect_leaves_a_node_out_at_once() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    assert nodes.ids() == "n0 n2"
+    assert repr(nodes.list) == "<NodeList greeter: 3 nodes, 1 left out>"
+
+
+def test_one_reset_leaves_no_node_out_and_two_in_a_row_do() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1")
+    assert nodes.ids() == "n0 n1 n2"
+    nodes.fail("n1")
+    assert nodes.ids() == "n0 n2"
+
+
+def test_an_answer_between_two_resets_counts() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1")
+    nodes.list.succeeded(nodes.target("n1"))
+    nodes.fail("n1")
+    assert nodes.ids() == "n0 n1 n2"
+
+
+def test_never_more_than_half_of_the_nodes_are_left_out() -> None:
+    nodes = Nodes(4)
+    for id in ("n0", "n1", "n2", "n3"):
+        nodes.fail(id, refused=True)
+    assert nodes.ids() == "n2 n3"
+
+
+def test_the_only_node_is_never_left_out() -> None:
+    nodes = Nodes(1)
+    nodes.fail("n0", refused=True)
+    assert nodes.ids() == "n0"
+
+
+def test_a_node_left_out_is_used_when_it_is_the_only_one_that_is_left() -> None:
+    nodes = Nodes(2)
+    nodes.fail("n0", refused=True)
+    nodes.list.apply(Change(kind=ChangeKind.DELETE, record=Record(name="greeter", version="1", nodes=nodes.nodes[1:])))
+    assert nodes.ids() == "n0"
+
+
+@pytest.mark.parametrize(("die", "factor"), [(0.0, 0.8), (0.5, 1.0), (1.0, 1.2)])
+def test_the_time_out_doubles_from_250_ms_to_30_s_with_jitter(die: float, factor: float) -> None:
+    nodes = Nodes(2)
+    nodes.die = die
+    lengths = []
+    nodes.fail("n0", refused=True)
+    for _ in range(10):
+        lengths.append(nodes.target("n0").health.until - nodes.now)
+        nodes.now = nodes.target("n0").health.until
+        assert nodes.ids() == "n0"
+        nodes.fail("n0")
+    assert lengths == pytest.approx([factor * min(0.25 * 2**i, 30) for i in range(10)])
+
+
+def test_one_call_and_no_more_tries_a_node_again() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    nodes.now += 0.24
+    assert nodes.ids() == "n0 n2"
+    nodes.now += 0.02
+    assert nodes.ids() == "n1"
+    assert nodes.ids() == "n0 n2"
+
+
+def test_a_node_that_answers_the_trial_is_back() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    nodes.now += 1
+    assert nodes.ids() == "n1"
+    nodes.list.succeeded(nodes.target("n1"))
+    assert nodes.ids() == "n0 n1 n2"
+
+
+def test_a_trial_that_told_nothing_is_made_again() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    nodes.now += 1
+    assert nodes.ids() == "n1"
+    nodes.list.release(nodes.target("n1"), nodes.now)
+    assert nodes.ids() == "n1"
+
+
+def test_a_trial_waits_for_a_call_whose_filters_the_node_fits() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    nodes.now += 1
+    assert nodes.ids(filters.label("zone", "z0")) == "n0"
+    assert nodes.ids(filters.label("zone", "z1")) == "n1"
+
+
+def test_a_retry_is_no_trial_of_the_node_that_has_just_failed() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    nodes.now += 1
+    assert nodes.ids(tried=("n1",)) == "n0 n2"
+
+
+def test_a_retry_goes_to_another_node_even_if_that_is_left_out() -> None:
+    nodes = Nodes(2)
+    nodes.fail("n1", refused=True)
+    assert nodes.ids(tried=("n0",)) == "n1"
+    assert nodes.ids(tried=("n0", "n1")) == "n0"
+
+
+def test_a_fresh_announcement_clears_what_was_held_against_a_node() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    nodes.list.apply(Change(kind=ChangeKind.UPDATE, record=Record(name="greeter", version="1", nodes=nodes.nodes[1:2])))
+    assert nodes.target("n1").health.ejected is False
+    assert sorted(nodes.ids().split()) == ["n0", "n1", "n2"]
+
+
+def test_a_node_that_moves_or_goes_drops_its_channel() -> None:
+    nodes = Nodes(3)
+    moved, left = nodes.target("n0").channel, nodes.target("n2").channel
+    elsewhere = replace(nodes.nodes[0], address="127.0.0.1:99")
+    nodes.list.apply(Change(kind=ChangeKind.UPDATE, record=Record(name="greeter", version="2", nodes=(elsewhere,))))
+    nodes.list.apply(Change(kind=ChangeKind.DELETE, record=Record(name="greeter", version="1", nodes=nodes.nodes[2:])))
+    assert nodes.dropped == [moved, left]
+    assert sorted(nodes.ids().split()) == ["n0", "n1"]
+
+
+def test_nodes_of_other_protocols_are_not_called() -> None:
+    nodes = Nodes(2)
+    grpc = replace(nodes.nodes[0], metadata={"protocol": "grpc"})
+    nodes.list.replace([Record(name="greeter", version="1", nodes=(grpc, nodes.nodes[1]))])
+    assert nodes.ids() == "n1"
+
+
+def test_filters_choose_by_version_label_and_endpoint() -> None:
+    nodes = Nodes(3)
+    old = Record(name="greeter", version="1", nodes=nodes.nodes[:1], endpoints=(Endpoint(name="Greeter.Hello"),))
+    new = Record(name="greeter", version="2", nodes=nodes.nodes[1:], endpoints=(Endpoint(name="Greeter.Chat"),))
+    nodes.list.replace([old, new])
+    assert nodes.ids(filters.version("1")) == "n0"
+    assert nodes.ids(filters.version("2")) == "n1 n2"
+    assert nodes.ids(filters.endpoint("Greeter.Chat")) == "n1 n2"
+    assert nodes.ids(filters.version("2"), filters.label("zone", "z2")) == "n2"
+    assert nodes.ids(filters.version("3")) == ""
+    assert repr((filters.version("1"), filters.label("a", "b"), filters.endpoint("X.Y"))) == (
+        "(version('1'), label('a', 'b'), endpoint('X.Y'))"
+    )
+
+
+def test_equal_filters_share_what_was_worked_out_and_new_ones_do_not_fill_memory() -> None:
+    nodes = Nodes(3)
+    first = nodes.list.candidates((filters.version("1"),), nodes.now)
+    assert nodes.list.candidates((filters.version("1"),), nodes.now) is first
+    for _ in range(SELECTIONS_KEPT * 2):
+        nodes.ids(lambda records: records)
+    assert len(nodes.list._ready) <= SELECTIONS_KEPT
+
+
+ERRORS = [
+    (ConnectFailed("x"), False, True),
+    (ConnectionLost("x"), False, False),
+    (ConnectionLost("x"), True, True),
+    (Timeout("x", executed=Executed.MAYBE), False, False),
+    (Timeout("x", executed=Executed.MAYBE), True, True),
+    (Timeout("x", executed=Executed.NO), False, True),
+    (Timeout("x", executed=Executed.YES), True, False),
+    (ProtocolError("x", executed=Executed.MAYBE), True, True),
+    (LimitExceeded("x", executed=Executed.NO), False, True),
+    (LimitExceeded("x", code=413, executed=Executed.NO), False, False),
+    (NotFound("x", executed=Executed.NO), False, True),
+    (NotFound("x"), True, False),
+    (BadRequest("x", executed=Executed.NO), True, False),
+    (InternalError("x"), True, False),
+]
+
+
+@pytest.mark.parametrize(("error", "idempotent", "retried"), ERRORS)
+def test_what_was_not_executed_is_retried_and_what_may_have_been_only_where_harmless(
+    error: Any, idempotent: bool, retried: bool
+) -> None:
+    assert may_retry(error, idempotent) is retried
+
+
+def test_backoff_is_nothing_first_and_then_a_random_part_of_a_doubling_span() -> None:
+    assert [backoff(retry, lambda: 1.0) for retry in (1, 2, 3, 4, 20)] == pytest.approx([0, 0.01, 0.02, 0.04, 1.0])
+    assert backoff(3, lambda: 0.5) == pytest.approx(0.01)
+
+
+def test_the_budget_is_ten_a_second_and_a_fifth_of_the_calls() -> None:
+    now = 0.0
+    budget = Budget(lambda: now)
+    assert sum(budget.spend() for _ in range(200)) == 100
+    now = 1.0
+    assert sum(budget.spend() for _ in range(200)) == 10
+    for _ in range(500):
+        budget.earn()
+    now = 2.0
+    assert sum(budget.spend() for _ in range(200)) == 110
+
+
+def test_the_budget_lets_one_frozen_node_of_three_be_retried() -> None:
+    now = 0.0
+    budget = Budget(lambda: now)
+    refused = 0
+    for call in range(500 * 20):
+        now = call / 500
+        budget.earn()
+        if 10 < now < 11 and call % 3 == 0:  # a second of attempt timeouts until the node is left out
+            refused += not budget.spend()
+    assert refused == 0
