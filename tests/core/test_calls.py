@@ -1,0 +1,547 @@
+"""Calls against scripted nodes: attempts, retries, errors, and what a registry that is down means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from micro_core import (
+    BadRequest,
+    Call,
+    CallOptions,
+    Change,
+    Channel,
+    Closed,
+    ConnectFailed,
+    ConnectionLost,
+    Endpoint,
+    Executed,
+    Forbidden,
+    Head,
+    Message,
+    MicroError,
+    Node,
+    NoNode,
+    NotFound,
+    Record,
+    Registry,
+    RegistryError,
+    Stream,
+    Timeout,
+    Transport,
+    filters,
+)
+from micro_core._wire_errors import error_to_wire
+from micro_core.builtin.client_rpc import RpcClient
+from micro_core.builtin.codec_bytes import BytesCodec
+from micro_core.builtin.codec_json import JsonCodec
+from micro_core.builtin.selector_roundrobin import RoundRobinSelector
+from micro_core.client import ClientDefaults
+
+pytestmark = pytest.mark.anyio
+
+Step = Callable[["Attempt"], Any]
+
+
+class Attempt:
+    """One attempt as a node sees it."""
+
+    def __init__(self, node: Node, headers: dict[bytes, bytes], body: bytes, seconds: float) -> None:
+        self.node = node
+        self.headers = headers
+        self.body = body
+        self.seconds = seconds
+        """That it has until its deadline."""
+
+
+class ScriptedTransport(Transport):
+    """Its nodes do what the test says, one step for each attempt, whoever gets it; the last one stays."""
+
+    name = "scripted"
+
+    def __init__(self, *steps: Step) -> None:
+        self.steps = list(steps)
+        self.attempts: list[Attempt] = []
+        self.closed: list[str] = []
+
+    def listen(self, *arguments: Any) -> Any:
+        raise NotImplementedError
+
+    def connect(self, node: Node) -> Channel:
+        return ScriptedChannel(self, node)
+
+    @property
+    def addresses(self) -> list[str]:
+        return [attempt.node.address for attempt in self.attempts]
+
+
+class ScriptedChannel(Channel):
+    def __init__(self, transport: ScriptedTransport, node: Node) -> None:
+        self._transport = transport
+        self._node = node
+
+    async def call(self, head: Head, id: int, headers: dict[bytes, bytes], body: bytes, deadline: float) -> Message:
+        attempt = Attempt(self._node, {**head.headers, **headers}, body, deadline - anyio.current_time())
+        self._transport.attempts.append(attempt)
+        steps = self._transport.steps
+        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        with anyio.CancelScope(deadline=deadline):
+            reply: Message = await step(attempt) if step is freezes else step(attempt)
+            return reply
+        raise Timeout("no answer before the deadline", executed=Executed.MAYBE)
+
+    async def open_stream(self, deadline: float) -> Stream:
+        self._transport.attempts.append(Attempt(self._node, {}, b"", deadline - anyio.current_time()))
+        step = self._transport.steps.pop(0) if len(self._transport.steps) > 1 else self._transport.steps[0]
+        stream: Stream = step(self._transport.attempts[-1])
+        return stream
+
+    async def aclose(self) -> None:
+        self._transport.closed.append(self._node.address)
+
+
+def answers(attempt: Attempt) -> Message:
+    return Message({b"Content-Type": b"application/json"}, b'"hello"')
+
+
+def fails(error: Callable[[], MicroError]) -> Step:
+    def step(attempt: Attempt) -> Message:
+        raise error()
+
+    return step
+
+
+def refuses(attempt: Attempt) -> Message:
+    raise ConnectFailed("connection refused", node=attempt.node.address)
+
+
+def resets(attempt: Attempt) -> Message:
+    raise ConnectionLost("connection reset", node=attempt.node.address)
+
+
+def says(error: MicroError) -> Step:
+    return lambda attempt: Message({b"Micro-Error": error_to_wire(error, "greeter").encode()})
+
+
+async def freezes(attempt: Attempt) -> Message:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+class BreakingWatch(AsyncIterator[Change]):
+    def __init__(self, broken: anyio.Event) -> None:
+        self._broken = broken
+
+    async def __anext__(self) -> Change:
+        await self._broken.wait()
+        raise RegistryError("the watch broke")
+
+
+class ScriptedRegistry(Registry):
+    """Has what the test says; ``down`` is the error that it raises instead."""
+
+    name = "scripted"
+
+    def __init__(self, *records: Record) -> None:
+        self.records = list(records)
+        self.down: Exception | None = None
+        self.lookups = 0
+        self._changed = anyio.Event()
+
+    async def register(self, record: Record, *, ttl: float = 60.0) -> None: ...
+
+    async def deregister(self, record: Record) -> None: ...
+
+    async def lookup(self, name: str) -> Sequence[Record]:
+        self.lookups += 1
+        if self.down:
+            raise self.down
+        return [record for record in self.records if record.name == name]
+
+    async def services(self) -> Sequence[str]:
+        return sorted({record.name for record in self.records})
+
+    def watch(self, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
+        return self._watch()
+
+    @asynccontextmanager
+    async def _watch(self) -> AsyncIterator[AsyncIterator[Change]]:
+        yield BreakingWatch(self._changed)
+
+    def break_watches(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def aclose(self) -> None: ...
+
+
+def nodes(number: int, version: str = "1", *, idempotent: bool = True) -> Record:
+    return Record(
+        name="greeter",
+        version=version,
+        nodes=tuple(
+            Node(id=f"{version}-{i}", address=f"127.0.0.1:{i + 1}", metadata={"protocol": "mucp", "micro": "1"})
+            for i in range(number)
+        ),
+        endpoints=(
+            Endpoint(name="Greeter.Hello", metadata={"idempotent": "true"} if idempotent else {}),
+            Endpoint(name="Greeter.Charge"),
+        ),
+    )
+
+
+@asynccontextmanager
+async def calling(registry: Registry, transport: Transport, **settings: Any) -> AsyncIterator[RpcClient]:
+    client = RpcClient(
+        registry=registry,
+        selector=RoundRobinSelector(),
+        transport=transport,
+        codecs=[JsonCodec(), BytesCodec()],
+        **settings,
+    )
+    async with client:
+        yield client
+
+
+def hello(endpoint: str = "Hello", request: Any = "John", **options: Any) -> Call:
+    return Call("greeter", f"Greeter.{endpoint}", request, str, CallOptions(**options))
+
+
+async def test_a_refused_connect_is_retried_at_another_node_even_if_not_idempotent() -> None:
+    transport = ScriptedTransport(refuses, answers)
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        assert await client.call(hello("Charge")) == "hello"
+    assert len(set(transport.addresses)) == 2
+
+
+async def test_what_was_not_executed_is_tried_at_every_node() -> None:
+    transport = ScriptedTransport(refuses, refuses, refuses, answers)
+    async with calling(ScriptedRegistry(nodes(4)), transport) as client:
+        assert await client.call(hello("Charge")) == "hello"
+    assert len(set(transport.addresses)) == 4
+
+
+async def test_a_lost_call_is_not_retried_where_it_may_have_been_executed() -> None:
+    transport = ScriptedTransport(resets)
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        with pytest.raises(ConnectionLost, match=r"greeter Greeter.Charge at 127.0.0.1:\d \(0.00 s\)") as raised:
+            await client.call(hello("Charge"))
+    error = raised.value
+    assert (error.executed, error.attempts, error.service) == ("maybe", 1, "greeter")
+    assert error.node == transport.addresses[0]
+
+
+async def test_a_lost_call_is_retried_at_another_node_where_the_endpoint_is_idempotent() -> None:
+    transport = ScriptedTransport(resets, answers)
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        assert await client.call(hello()) == "hello"
+    assert len(set(transport.addresses)) == 2
+
+
+@pytest.mark.parametrize(("endpoint", "idempotent", "attempts"), [("Charge", True, 2), ("Hello", False, 1)])
+async def test_the_call_s_own_word_on_idempotence_goes_before_the_registry_s(
+    endpoint: str, idempotent: bool, attempts: int
+) -> None:
+    transport = ScriptedTransport(resets)
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        with pytest.raises(ConnectionLost):
+            await client.call(hello(endpoint, idempotent=idempotent))
+    assert len(transport.attempts) == attempts
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_an_error_of_the_handler_is_never_retried(idempotent: bool) -> None:
+    transport = ScriptedTransport(says(Forbidden("not you", id="guard")))
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        with pytest.raises(Forbidden, match=r"^not you$") as raised:
+            await client.call(hello(idempotent=idempotent))
+    error = raised.value
+    assert (error.executed, error.attempts, error.id, error.node) == ("yes", 1, "guard", transport.addresses[0])
+
+
+async def test_a_server_that_is_stopping_sends_its_callers_elsewhere() -> None:
+    transport = ScriptedTransport(says(Timeout("stopping", executed=Executed.NO)), answers)
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        assert await client.call(hello("Charge")) == "hello"
+    assert len(set(transport.addresses)) == 2
+
+
+async def test_an_endpoint_that_one_node_lacks_is_looked_for_at_another() -> None:
+    transport = ScriptedTransport(says(NotFound("no such endpoint", executed=Executed.NO)), answers)
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        assert await client.call(hello("Charge")) == "hello"
+
+
+async def test_a_body_that_does_not_fit_is_not_sent_again() -> None:
+    transport = ScriptedTransport(says(BadRequest("field 'name'", executed=Executed.NO)))
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        with pytest.raises(BadRequest):
+            await client.call(hello())
+    assert len(transport.attempts) == 1
+
+
+async def test_retries_0_means_one_attempt() -> None:
+    transport = ScriptedTransport(refuses)
+    async with calling(ScriptedRegistry(nodes(3)), transport) as client:
+        with pytest.raises(ConnectFailed):
+            await client.call(hello(retries=0))
+    assert len(transport.attempts) == 1
+
+
+async def test_more_retries_may_be_asked_for_and_the_error_tells_all_of_them() -> None:
+    transport = ScriptedTransport(resets)
+    async with calling(ScriptedRegistry(nodes(2)), transport, random=lambda: 0.0) as client:
+        with pytest.raises(ConnectionLost, match=r"failed after \d\.\d\d s and 4 attempts: 127.*; 127.*; 127.*; 127"):
+            await client.call(hello(retries=3))
+    assert transport.addresses[0] != transport.addresses[1]
+
+
+async def test_maybe_executed_stays_so_when_a_later_attempt_was_not() -> None:
+    transport = ScriptedTransport(resets, refuses)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        with pytest.raises(ConnectFailed) as raised:
+            await client.call(hello())
+    assert raised.value.executed == "maybe"
+    assert raised.value.attempts == 2
+
+
+async def test_a_frozen_node_costs_one_attempt_s_time() -> None:
+    transport = ScriptedTransport(freezes, answers)
+    async with calling(ScriptedRegistry(nodes(2)), transport, attempt_timeout=0.05) as client:
+        assert await client.call(hello()) == "hello"
+    first, second = (attempt.seconds for attempt in transport.attempts)
+    assert first < 0.06
+    assert 4 < second <= 5
+
+
+async def test_an_attempt_gets_all_the_time_where_no_other_is_allowed() -> None:
+    transport = ScriptedTransport(answers)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        await client.call(hello("Charge"))
+        await client.call(hello(retries=0))
+        await client.call(hello(timeout=math.inf, retries=0))
+        await client.call(hello(attempt_timeout=0.5))
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        await client.call(hello())
+    assert [round(each.seconds, 1) for each in transport.attempts] == [5, 5, math.inf, 0.5, 5]
+
+
+async def test_the_timeout_goes_out_in_nanoseconds_and_is_left_out_where_there_is_none() -> None:
+    transport = ScriptedTransport(answers)
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        await client.call(hello(timeout=2))
+        await client.call(hello(timeout=math.inf))
+    with_timeout, without = (attempt.headers for attempt in transport.attempts)
+    assert 1_900_000_000 < int(with_timeout[b"Timeout"]) <= 2_000_000_000
+    assert b"Timeout" not in without
+
+
+async def test_the_caller_s_scope_bounds_a_call() -> None:
+    transport = ScriptedTransport(freezes)
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        with anyio.move_on_after(0.05) as scope:
+            await client.call(hello())
+        assert scope.cancelled_caught
+        with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+            await client.call(hello())
+    assert all(attempt.seconds < 0.06 for attempt in transport.attempts)
+
+
+async def test_a_timeout_names_where_and_for_how_long() -> None:
+    transport = ScriptedTransport(freezes)
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        with pytest.raises(Timeout, match=r"greeter Greeter.Hello at 127.0.0.1:1 \(0\.0\d s\): no answer") as raised:
+            await client.call(hello(timeout=0.05))
+    assert raised.value.executed == "maybe"
+
+
+async def test_a_trial_that_its_caller_cancels_does_not_lose_the_node() -> None:
+    transport = ScriptedTransport(refuses, answers, freezes, answers)
+    async with calling(ScriptedRegistry(nodes(2)), transport, random=lambda: 0.0) as client:
+        await client.call(hello())  # one node is left out now
+        await anyio.sleep(0.21)
+        with anyio.move_on_after(0.02):
+            await client.call(hello())
+        await client.call(hello())
+    left_out = transport.addresses[0]
+    assert transport.addresses[2:] == [left_out, left_out]
+
+
+async def test_the_retry_budget_bounds_all_retries_together() -> None:
+    transport = ScriptedTransport(resets)
+    async with calling(ScriptedRegistry(nodes(2)), transport, random=lambda: 0.0) as client:
+        for _ in range(200):
+            with pytest.raises(ConnectionLost):
+                await client.call(hello())
+    assert 300 <= len(transport.attempts) <= 200 + 100 + 0.2 * 200 + 40
+
+
+async def test_filters_choose_among_the_nodes() -> None:
+    transport = ScriptedTransport(answers)
+    old, new = nodes(1, "1"), nodes(2, "2")
+    async with calling(ScriptedRegistry(old, new), transport) as client:
+        for _ in range(3):
+            await client.call(hello(filters=(filters.version("1"),)))
+        assert {attempt.node.id for attempt in transport.attempts} == {"1-0"}
+        with pytest.raises(NoNode, match=r"none of the 3 nodes of 'greeter' fits the call's filters: version\('3'\)"):
+            await client.call(hello(filters=(filters.version("3"),)))
+
+
+async def test_an_address_is_called_without_a_registry() -> None:
+    transport, registry = ScriptedTransport(answers), ScriptedRegistry()
+    async with calling(registry, transport) as client:
+        assert await client.call(hello(address="10.0.0.5:80")) == "hello"
+    assert transport.addresses == ["10.0.0.5:80"]
+    assert registry.lookups == 0
+
+
+async def test_the_content_type_follows_the_request_or_the_option() -> None:
+    transport = ScriptedTransport(lambda attempt: Message({}, attempt.body))
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        assert await client.call(Call("greeter", "Greeter.Hello", b"raw", bytes)) == b"raw"
+        assert await client.call(hello(content_type="application/json")) == "John"
+        with pytest.raises(BadRequest, match="bytes travels as: application/octet-stream"):
+            await client.call(hello(request=b"raw", content_type="application/json"))
+        with pytest.raises(BadRequest, match="unsupported content type 'text/x'"):
+            await client.call(hello(content_type="text/x"))
+    assert [attempt.headers[b"Content-Type"] for attempt in transport.attempts] == [
+        b"application/octet-stream",
+        b"application/json",
+    ]
+
+
+async def test_metadata_is_sent_and_cannot_replace_what_the_client_says() -> None:
+    transport = ScriptedTransport(answers)
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        await client.call(hello(metadata={"x-tenant": "acme", "Authorization": "Bearer x"}))
+        for name in ("timeout", "Micro-Endpoint", "content-type", "Micro-Id"):
+            with pytest.raises(BadRequest, match=f"the header '{name}' is set by the client itself"):
+                await client.call(hello(metadata={name: "1"}))
+    (attempt,) = transport.attempts
+    assert attempt.headers[b"X-Tenant"] == b"acme"
+    assert attempt.headers[b"Authorization"] == b"Bearer x"
+
+
+async def test_the_settings_decide_what_the_options_leave_open() -> None:
+    transport = ScriptedTransport(resets)
+    defaults = ClientDefaults(timeout=2.5, retries=0, service="gateway", proxy_address="10.0.0.9:80")
+    async with calling(ScriptedRegistry(), transport, defaults=defaults) as client:
+        with pytest.raises(ConnectionLost):
+            await client.call(hello(idempotent=True))
+    (attempt,) = transport.attempts
+    assert attempt.node.address == "10.0.0.9:80"
+    assert 2 < attempt.seconds <= 2.5
+    assert attempt.headers[b"Micro-From-Service"] == b"gateway"
+    assert attempt.headers[b"Micro-Service"] == b"greeter"
+
+
+async def test_an_empty_answer_is_no_node_and_names_what_there_is() -> None:
+    registry = ScriptedRegistry(nodes(1))
+    async with calling(registry, ScriptedTransport(answers), lookup_timeout=0.05) as client:
+        with pytest.raises(NoNode) as raised:
+            await client.call(Call("gretter", "Greeter.Hello", "John", str))
+    assert raised.value.detail == "no node of 'gretter' in registry scripted after 0.1 s; known services: greeter" or (
+        raised.value.detail == "no node of 'gretter' in registry scripted after 0.0 s; known services: greeter"
+    )
+    assert (raised.value.executed, raised.value.service) == ("no", "gretter")
+
+
+async def test_a_registry_that_is_down_is_no_answer() -> None:
+    registry = ScriptedRegistry()
+    registry.down = RegistryError("connection refused")
+    async with calling(registry, ScriptedTransport(answers)) as client:
+        with pytest.raises(
+            RegistryError, match=r"registry scripted gave no answer about 'greeter': connection refused"
+        ):
+            await client.call(hello())
+
+
+async def test_a_registry_that_goes_down_leaves_the_last_list() -> None:
+    registry = ScriptedRegistry(nodes(1))
+    async with calling(registry, ScriptedTransport(answers)) as client:
+        await client.call(hello())
+        registry.down = RegistryError("connection refused")
+        registry.break_watches()
+        await anyio.wait_all_tasks_blocked()
+        assert await client.call(hello()) == "hello"
+        assert registry.lookups == 1
+
+
+async def test_a_registry_that_comes_back_is_asked_again() -> None:
+    registry = ScriptedRegistry(nodes(1))
+    registry.down = RegistryError("connection refused")
+    async with calling(registry, ScriptedTransport(answers)) as client:
+        with pytest.raises(RegistryError):
+            await client.call(hello())
+        registry.down = None
+        await anyio.sleep(0.15)
+        assert await client.call(hello()) == "hello"
+
+
+async def test_services_that_are_not_there_are_not_followed_for_ever() -> None:
+    async with calling(ScriptedRegistry(nodes(1)), ScriptedTransport(answers), lookup_timeout=0.001) as client:
+        for number in range(20):
+            with pytest.raises(NoNode):
+                await client.call(Call(f"no-{number}", "Greeter.Hello", "John", str))
+        assert not client._discovery._followed
+
+
+async def test_a_client_that_is_left_closes_its_channels_and_makes_no_more_calls() -> None:
+    transport = ScriptedTransport(answers)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        await client.call(hello())
+        assert repr(client) == "<RpcClient open, 1 services known>"
+    assert sorted(transport.closed) == ["127.0.0.1:1", "127.0.0.1:2"]
+    assert repr(client) == "<RpcClient closed, 0 services known>"
+    with pytest.raises(Closed, match="async with"):
+        await client.call(hello())
+
+
+async def test_an_endpoint_s_name_has_one_dot() -> None:
+    async with calling(ScriptedRegistry(nodes(1)), ScriptedTransport(answers)) as client:
+        with pytest.raises(BadRequest, match=r"endpoint 'Hello' is not of the form 'Type.Method'"):
+            await client.call(Call("greeter", "Hello", "John", str))
+
+
+async def test_opening_a_stream_is_tried_again_where_nothing_was_sent() -> None:
+    stream = ScriptedStream()
+    transport = ScriptedTransport(refuses, lambda attempt: stream)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        opened = await client.open(Call("greeter", "Greeter.Charge", None, str, streaming=True))
+        await opened.aclose()
+    assert len(set(transport.addresses)) == 2
+    assert stream.sent[0][b"Micro-Stream"] == stream.sent[0][b"Micro-Id"]
+    assert b"Timeout" not in stream.sent[0]
+
+
+async def test_errors_of_a_stream_say_where() -> None:
+    stream = ScriptedStream()
+    async with calling(ScriptedRegistry(nodes(1)), ScriptedTransport(lambda attempt: stream)) as client:
+        opened = await client.open(Call("greeter", "Greeter.Charge", None, str, streaming=True))
+        assert repr(opened) == "<RpcStream greeter Greeter.Charge at 127.0.0.1:1, open>"
+        with pytest.raises(ConnectionLost) as raised:
+            await opened.receive()
+        await opened.aclose()
+        with pytest.raises(Closed):
+            await opened.receive()
+        with pytest.raises(Closed):
+            await opened.send("more")
+    assert (raised.value.service, raised.value.node, raised.value.attempts) == ("greeter", "127.0.0.1:1", 1)
+
+
+class ScriptedStream(Stream):
+    def __init__(self) -> None:
+        self.sent: list[dict[bytes, bytes]] = []
+
+    async def send(self, head: Head, headers: dict[bytes, bytes], body: bytes) -> None:
+        self.sent.append({**head.headers, **headers})
+
+    async def receive(self) -> Message:
+        raise ConnectionLost("gone")
+
+    async def aclose(self) -> None: ...
