@@ -102,6 +102,10 @@ class Catalogue:
             versions[record.version] = replace(first, nodes=first.nodes + record.nodes) if first else record
         return [versions[version] for version in sorted(versions)]
 
+    def count(self, service: str) -> int:
+        """Return the number of nodes known of a service."""
+        return len(self._services.get(service, {}))
+
     def heard_since(self, service: str, then: float) -> bool:
         """Return whether any node of a service was heard of at ``then`` or later."""
         nodes = self._services.get(service, {}).values()

@@ -25,7 +25,8 @@ _log = logging.getLogger("micro.registry.mdns")
 Deliver = Callable[[Change], None]
 
 _OWN = "own"
-_SETTLE = 0.005  # after the first answer: nodes answer within 0.2 ms of each other, a busy machine somewhat later
+_SETTLED_AFTER = 0.005  # without a new answer: nodes answer within 0.2 ms of each other, a busy machine somewhat later
+_SETTLED_AT_LAST = 0.05
 _ASK_AGAIN_AFTER = 0.1
 _REFRESH = LIFETIME / 3
 _SWEEP = 5.0
@@ -107,8 +108,17 @@ class Peer:
         asked = self._loop.time()
         if not await self._first_answer(service):
             return self._catalogue.records(service) if self._catalogue.heard_since(service, asked) else []
-        await asyncio.sleep(_SETTLE)
+        await self._settle(service)
         return self._catalogue.records(service)
+
+    async def _settle(self, service: str) -> None:
+        """Let the answers that are on their way come in."""
+        start = self._loop.time()
+        before, known = 0, self._catalogue.count(service)
+        while before < known and self._loop.time() - start < _SETTLED_AT_LAST:
+            before = known
+            await asyncio.sleep(_SETTLED_AFTER)
+            known = self._catalogue.count(service)
 
     async def services(self) -> list[str]:
         """Return the names of all services that answer, or are this registry's own."""

@@ -208,13 +208,13 @@ class Outbox:
             self._refill.cancel()
 
     def _flush(self) -> None:
+        if self._refill is None:
+            self._refill = self._loop.call_later(_PAUSE, self._next_burst)
         while self._waiting and self._left:
             self._left -= 1
             sock, packet, address, interface = self._waiting.popleft()
             self._size -= len(packet)
             self._send(sock, packet, address, interface)
-        if self._refill is None:
-            self._refill = self._loop.call_later(_PAUSE, self._next_burst)
 
     def _next_burst(self) -> None:
         self._refill, self._left = None, _BURST
