@@ -141,7 +141,7 @@ async def _acknowledge(ticket: Ticket, inbox: Inbox, receive: Receive, send: Sen
         group.start_soon(_watch_for_the_end, ticket, receive)
         while await _something_to_say(ticket, inbox):
             count = ticket.acknowledged()
-            lines = b"%d\n" % count if count > said else b""
+            lines = _lines(ticket, said, count)
             if inbox.room and (count > said or not room):
                 lines += b"+\n"
             said, room = count, inbox.room
@@ -149,7 +149,13 @@ async def _acknowledge(ticket: Ticket, inbox: Inbox, receive: Receive, send: Sen
         group.cancel_scope.cancel()
     # Outside of the group: the server must not be cancelled while it gets a connection ready for its next request.
     count = ticket.acknowledged()
-    await send({"type": "http.response.body", "body": b"%d\n" % count if count > said else b""})
+    await send({"type": "http.response.body", "body": _lines(ticket, said, count)})
+
+
+def _lines(ticket: Ticket, said: int, count: int) -> bytes:
+    """Return the lines that acknowledge what came after what was said."""
+    given_up = [b"!%d\n" % (index + 1) for index in ticket.given_up(said, count)]
+    return b"".join([*given_up, b"%d\n" % count]) if count > said else b""
 
 
 async def _watch_for_the_end(ticket: Ticket, receive: Receive) -> None:

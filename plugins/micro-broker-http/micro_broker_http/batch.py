@@ -62,6 +62,8 @@ class AckReader:
     def __init__(self, size: int) -> None:
         self.size = size
         self.acknowledged = 0
+        self.given_up: set[int] = set()
+        """The messages, counted from 0, that were handled in vain."""
         self.room = False
         """Whether the subscriber could handle more messages meanwhile."""
         self._rest = b""
@@ -86,6 +88,12 @@ class AckReader:
         if line == b"+":
             self.room = True
             return
-        if not line.isdigit() or len(line) > _LONGEST_LINE or not self.acknowledged <= int(line) <= self.size:
+        if line[:1] == b"!":
+            self.given_up.add(self._number(line[1:], low=1) - 1)
+            return
+        self.acknowledged = self._number(line, low=self.acknowledged)
+
+    def _number(self, line: bytes, low: int) -> int:
+        if not line.isdigit() or len(line) > _LONGEST_LINE or not low <= int(line) <= self.size:
             raise ProtocolError(f"{line[:40]!r} acknowledges nothing in a batch of {self.size} messages")
-        self.acknowledged = int(line)
+        return int(line)

@@ -111,11 +111,15 @@ class Courier:
         size = len(letters)
         listening = False
 
-        def acknowledged(count: int) -> None:
-            done = letters[: count - (size - len(letters))]
+        def acknowledged(count: int, given_up: set[int]) -> None:
+            first = size - len(letters)
+            done = letters[: count - first]
             del letters[: len(done)]
             self.held.difference_update(done)
-            self._outbox.settle(done)
+            in_vain = [letter for index, letter in enumerate(done, first) if index in given_up]
+            self._outbox.settle(letter for letter in done if letter not in in_vain)
+            if in_vain:
+                self._give_up(in_vain, "their handler failed every time")
 
         async def interrupt() -> None:
             if not self._outbox.waiting:

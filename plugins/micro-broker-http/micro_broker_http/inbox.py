@@ -25,11 +25,13 @@ log = logging.getLogger("micro.broker.http")
 class Delivery:
     """One message on its way through the handler."""
 
-    __slots__ = ("done", "message", "tickets")
+    __slots__ = ("done", "given_up", "message", "tickets")
 
     def __init__(self, message: Message) -> None:
         self.message = message
         self.done = False
+        self.given_up = False
+        """Whether its handler failed every time, and nobody took it as a dead letter."""
         self.tickets: list[Ticket] = []
 
     def finish(self) -> None:
@@ -57,6 +59,10 @@ class Ticket:
         while self._first_open < len(self._deliveries) and self._deliveries[self._first_open].done:
             self._first_open += 1
         return self._first_open
+
+    def given_up(self, start: int, end: int) -> list[int]:
+        """Return which of these messages, counted from 0, were given up."""
+        return [index for index in range(start, end) if self._deliveries[index].given_up]
 
     @property
     def complete(self) -> bool:
@@ -167,12 +173,13 @@ class Inbox:
             for ticket in self._tickets:
                 ticket.wake()
         await anyio.lowlevel.checkpoint()
-        if await self._succeeds(delivery.message):
+        if await self._succeeds(delivery):
             delivery.finish()
             delivery.message = _NOTHING
 
-    async def _succeeds(self, message: Message) -> bool:
-        subscription, error = self.subscription, None
+    async def _succeeds(self, delivery: Delivery) -> bool:
+        """Have a message handled, or buried where that fails every time; return whether one of both was done."""
+        subscription, message, error = self.subscription, delivery.message, None
         for attempt in range(subscription.retries + 1):
             if attempt and not await self._pause(attempt):
                 return False
@@ -187,19 +194,20 @@ class Inbox:
             else:
                 return True
         assert error is not None
-        return await self._bury(message, error)
+        return await self._bury(delivery, error)
 
-    async def _bury(self, message: Message, error: Exception) -> bool:
+    async def _bury(self, delivery: Delivery, error: Exception) -> bool:
         """Give a message to the dead-letter hook until that takes it: until then it is not acknowledged."""
         topic, hook = self.subscription.topic, self.subscription.dead_letter
         self.dead += 1
         if hook is None:
+            delivery.given_up = True
             log.error("message of topic %r given up, its handler failed every time", topic, exc_info=error)
             return True
         failures = 0
         while True:
             try:
-                await hook(topic, message, error)
+                await hook(topic, delivery.message, error)
             except Exception:
                 failures += 1
                 log.exception("dead-letter hook of topic %r failed, it is tried again", topic)

@@ -60,12 +60,13 @@ async def post_batch(
     to: Subscriber,
     publisher: bytes,
     letters: Sequence[Letter],
-    acknowledged: Callable[[int], None],
+    acknowledged: Callable[[int, set[int]], None],
     room: Callable[[], None],
 ) -> Verdict:
     """Send a batch (docs/protocol.md §7).
 
-    ``acknowledged`` is told how many messages are, each time that it is more; ``room`` is called when the subscriber
+    ``acknowledged`` is told how many messages are, and which were given up, each time that it may be more;
+    ``room`` is called when the subscriber
     could handle more, after which the call may be cancelled.
     """
     body = encode_batch(publisher, [letter.parcel.item for letter in letters])
@@ -140,11 +141,11 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIte
 
 
 async def _read(
-    answer: httpx.Response, reader: AckReader, acknowledged: Callable[[int], None], room: Callable[[], None]
+    answer: httpx.Response, reader: AckReader, acknowledged: Callable[[int, set[int]], None], room: Callable[[], None]
 ) -> None:
     async with aclosing(_pieces(answer)) as pieces:
         async for piece in pieces:
-            acknowledged(reader.feed(piece))
+            acknowledged(reader.feed(piece), reader.given_up)
             if reader.room:
                 room()
 

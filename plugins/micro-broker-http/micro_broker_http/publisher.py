@@ -22,6 +22,8 @@ from micro_core import Message, PublishError, PublishStats, Registry, RegistryEr
 
 __all__ = ["Publisher"]
 
+FLUSH_MARGIN = 0.05
+"""Seconds before the caller's deadline at which `flush` returns, so that its result can still be used."""
 log = logging.getLogger("micro.broker.http")
 
 
@@ -184,11 +186,12 @@ class Publisher:
         self._settled(count)
 
     async def flush(self) -> int:
-        """Wait until nothing is waiting."""
-        while self._waiting:
-            if self._empty.is_set():
-                self._empty = anyio.Event()
-            await self._empty.wait()
+        """Wait until nothing is waiting, or the caller's time is nearly over, and return how much is left."""
+        with anyio.CancelScope(deadline=anyio.current_effective_deadline() - FLUSH_MARGIN):
+            while self._waiting:
+                if self._empty.is_set():
+                    self._empty = anyio.Event()
+                await self._empty.wait()
         return self._waiting
 
     def stats(self) -> PublishStats:
