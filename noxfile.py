@@ -138,6 +138,7 @@ def _install(
     exact = [f"{name}=={PROJECTS[name.partition('[')[0]]['version']}" for name in dict.fromkeys(names)]
     others = [requirement for group in groups or [] for requirement in _group(group)]
     options = ["--find-links", str(DIST)] + (["--constraints", str(constraints)] if constraints else [])
+    options += [f"--refresh-package={name}" for name in PROJECTS]  # uv keeps wheels by name and version
     session.install(*options, *exact, *others)
     session.run("python", "-P", "tests/packaging/installed_is_ours.py", str(DIST), *ours, silent=True)
 
