@@ -1,4 +1,4 @@
-"""Handlers from plain classes and functions: what an endpoint is called and what it takes, read off names and type hints."""
+"""Handlers from plain classes and functions: what an endpoint is called and takes, read off names and type hints."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ from micro_core.registry import Endpoint
 from micro_core.server import Handler, HandlerKind
 
 __all__ = [
-    "EndpointOptions", "camel_case", "endpoint", "endpoint_of", "endpoint_options", "handler_of", "handlers_of", "idempotent",
-    "message_of", "with_class_options",
-]  # fmt: skip
+    "EndpointOptions",
+    "camel_case",
+    "endpoint",
+    "endpoint_of",
+    "endpoint_options",
+    "handler_of",
+    "handlers_of",
+    "idempotent",
+    "message_of",
+    "request_picker",
+    "with_class_options",
+]
 
 _MARK = "__micro_endpoint__"
 _STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncIterable, collections.abc.AsyncGenerator)
@@ -131,6 +140,19 @@ def message_of(function: Callable[..., Any]) -> tuple[Callable[[Context, Any], A
     return shape.adapted(), shape.request_type
 
 
+def request_picker(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that takes a handler's arguments, however they are passed, and returns the request."""
+    signature, name = inspect.signature(function), _Shape(function, function.__qualname__).request_name
+    first = next(iter(signature.parameters), "")
+
+    def pick(*arguments: Any, **named: Any) -> Any:
+        if len(arguments) == 1 and not named and first == name:
+            return arguments[0]
+        return signature.bind(*arguments, **named).arguments.get(name)
+
+    return pick
+
+
 def endpoint_of(handler: Handler) -> Endpoint:
     """Return the description of a handler for the registry (docs/wire.md §3.10)."""
     metadata = dict(handler.metadata)
@@ -151,8 +173,8 @@ class _Shape:
         self._function = function
         self._name = name
         hints = self._hints()
-        self._context, self._request = self._parameters(hints)
-        annotated = hints.get(self._request, Any) if self._request else Any
+        self._context, self.request_name = self._parameters(hints)
+        annotated = hints.get(self.request_name, Any) if self.request_name else Any
         takes_stream, self.request_type = _unwrapped(annotated)
         returned = hints.get("return", Any)
         gives_stream, self.response_type = _unwrapped(returned)
@@ -170,6 +192,8 @@ class _Shape:
             raise ConfigError(
                 f"{self._name}: the type hint {error.name!r} is not known where the handler's module can see it"
             ) from error
+        except Exception as error:  # annotations are other people's code
+            raise ConfigError(f"{self._name}: its type hints cannot be read: {error!r}") from error
 
     def _parameters(self, hints: dict[str, Any]) -> tuple[str, str]:
         """Return the names of the parameters for context and request, empty where there is none."""
@@ -188,7 +212,7 @@ class _Shape:
 
     def adapted(self) -> Callable[[Context, Any], Any]:
         """Return the function with the signature that the server calls."""
-        function, context_name, request_name = self._function, self._context, self._request
+        function, context_name, request_name = self._function, self._context, self.request_name
         if not request_name and not context_name:
             return lambda context, request: function()
         if not request_name:

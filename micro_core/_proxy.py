@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from micro_core._handlers import endpoint_options, handler_of
+from micro_core._handlers import endpoint_options, handler_of, request_picker
 from micro_core.client import ClientStream
-from micro_core.errors import MicroError
+from micro_core.errors import MicroError, ProtocolError
 from micro_core.server import Handler, HandlerKind
 
 if TYPE_CHECKING:
@@ -24,15 +25,20 @@ Handlers = TypeVar("Handlers")
 def make_proxy(client: Client, service: str, handler: type[Handlers], options: dict[str, Any]) -> Handlers:
     """Return an object whose public methods are calls of ``service``. Raises `ConfigError` as registering it would."""
     prefix = endpoint_options(handler).name or handler.__name__
-    unborn = object.__new__(handler)  # methods are read off it, never run
     calls = _Calls(client, service, options)
     methods = {
-        name: staticmethod(calls.method(handler_of(getattr(unborn, name), prefix, function)))
+        name: staticmethod(calls.method(handler_of(bound, prefix, function), request_picker(bound)))
         for name, function in inspect.getmembers(handler, inspect.isfunction)
-        if not name.startswith("_")
+        if not name.startswith("_") and (bound := _bound(handler, name, function))
     }
     proxy: Handlers = type(f"{handler.__name__}Proxy", (), {**methods, "__slots__": ()})()
     return proxy
+
+
+def _bound(handler: type, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method as an instance has it: read for its signature, never run, so that abstract classes do too."""
+    static = isinstance(inspect.getattr_static(handler, name), staticmethod)
+    return function if static else MethodType(function, object())
 
 
 class _Calls:
@@ -43,20 +49,21 @@ class _Calls:
         self._service = service
         self._options = options
 
-    def method(self, handler: Handler) -> Callable[..., Any]:
-        """Return the function that calls one endpoint."""
+    def method(self, handler: Handler, pick: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that calls one endpoint; ``pick`` finds the request among its arguments."""
         make = {
             HandlerKind.UNARY: self._unary,
             HandlerKind.SERVER_STREAM: self._server_stream,
             HandlerKind.CLIENT_STREAM: self._client_stream,
             HandlerKind.BIDIRECTIONAL: self._bidirectional,
         }[handler.kind]
-        return make(handler)
+        return make(handler, pick)
 
-    def _unary(self, handler: Handler) -> Callable[..., Any]:
+    def _unary(self, handler: Handler, pick: Callable[..., Any]) -> Callable[..., Any]:
         options = {"idempotent": True, **self._options} if handler.idempotent else self._options
 
-        async def call(request: Any = None, context: object = None) -> Any:
+        async def call(*arguments: Any, **named: Any) -> Any:
+            request = pick(*arguments, **named)
             return await self._client.call(self._service, handler.name, request, handler.response_type, **options)
 
         return call
@@ -66,8 +73,9 @@ class _Calls:
             self._service, handler.name, handler.response_type, request_type=handler.request_type, **self._options
         )
 
-    def _server_stream(self, handler: Handler) -> Callable[..., Any]:
-        async def call(request: Any = None, context: object = None) -> AsyncIterator[Any]:
+    def _server_stream(self, handler: Handler, pick: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+            request = pick(*arguments, **named)
             async with self._open(handler) as stream:
                 await stream.send(request)
                 async for reply in stream:
@@ -75,22 +83,24 @@ class _Calls:
 
         return call
 
-    def _client_stream(self, handler: Handler) -> Callable[..., Any]:
-        async def call(requests: AsyncIterable[Any], context: object = None) -> Any:
+    def _client_stream(self, handler: Handler, pick: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*arguments: Any, **named: Any) -> Any:
             async with self._open(handler) as stream:
-                sending = _Sending(stream, requests)
+                sending = _Sending(stream, pick(*arguments, **named))
                 self._client.start_soon(sending.run)
                 try:
                     return await sending.guard(stream.receive())
+                except StopAsyncIteration:
+                    raise ProtocolError(f"{handler.name} of {self._service} ended its stream without a reply") from None
                 finally:
                     sending.stop()
 
         return call
 
-    def _bidirectional(self, handler: Handler) -> Callable[..., Any]:
-        async def call(requests: AsyncIterable[Any], context: object = None) -> AsyncIterator[Any]:
+    def _bidirectional(self, handler: Handler, pick: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
             async with self._open(handler) as stream:
-                sending = _Sending(stream, requests)
+                sending = _Sending(stream, pick(*arguments, **named))
                 self._client.start_soon(sending.run)
                 try:
                     while True:

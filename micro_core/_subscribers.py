@@ -94,8 +94,16 @@ class Subscribers:
         wanted = [(subscriber, function) for subscriber, function in self._wanted if subscriber.topic == topic]
         if not wanted:
             log.warning("event for topic %r, which nobody here subscribes to", topic)
+        failure: Exception | None = None
         for subscriber, function in wanted:
-            await self._deliver(subscriber, function, message, context)
+            try:
+                await self._deliver(subscriber, function, message, context)
+            except Exception as error:
+                if failure is not None:
+                    log.error("another subscriber of topic %r failed too", topic, exc_info=failure)
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def _deliver(self, subscriber: Subscriber, function: HandleNext, message: Message, context: Context) -> None:
         content_type = message.headers.get(b"Content-Type", b"application/protobuf").decode("latin-1")

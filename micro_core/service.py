@@ -25,7 +25,7 @@ from micro_core._subscribers import Subscriber, Subscribers
 from micro_core.broker import Broker, DeadLetter, Subscription
 from micro_core.client import Caller
 from micro_core.codec import Codec
-from micro_core.errors import Closed, ConfigError, MicroError, RegistryError
+from micro_core.errors import Closed, ConfigError, EncodeError, MicroError, RegistryError
 from micro_core.registry import Node, Record, Registry
 from micro_core.selector import Selector
 from micro_core.server import Handler, Running, Server
@@ -40,6 +40,8 @@ Hook = TypeVar("Hook", bound=Callable[[], Any])
 
 DRAIN_SECONDS = 25.0
 """How long a stopping service waits for the calls that are under way."""
+FIRST_PAUSE = 0.5
+"""Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
 GOODBYE_SECONDS = 5.0
 """How long taking itself out of the registry may hold up a stop."""
 
@@ -94,6 +96,7 @@ class Service:
         self._hooks: dict[str, list[Callable[[], Any]]] = {}
         self._client = Client()
         self._opened = AsyncExitStack()
+        self._entered = False
         self._running: Running | None = None
         self._node: Node | None = None
         self.handler(Debug())
@@ -146,11 +149,12 @@ class Service:
         """Register a class, an instance or a single function; use it as a decorator, with or without options.
 
         Every public method of a class is an endpoint, ``Class.Method``; a function is one of a type named after the
-        service. ``name`` replaces the type's name, ``internal`` keeps all of it out of the registry, ``metadata`` goes there.
-        Raises `ConfigError` for what cannot be a handler, and for a name that is taken.
+        service. ``name`` replaces the type's name, ``internal`` keeps all of it out of the registry, and ``metadata``
+        goes there. Raises `ConfigError` for what cannot be a handler, for a name that is taken, and while running.
         """
 
         def register(target: Any) -> Any:
+            self._check_not_entered()
             for handler in self._handlers_in(target, name):
                 if handler.name in self._handlers:
                     raise ConfigError(f"endpoint {handler.name!r} is registered twice at service {self.name!r}")
@@ -162,12 +166,13 @@ class Service:
     def _handlers_in(self, target: Any, name: str) -> list[Handler]:
         if inspect.isclass(target):
             try:
-                return list(handlers_of(target(), name or endpoint_options(target).name))
+                instance = target()
             except TypeError as error:
                 raise ConfigError(
                     f"{target.__name__} cannot be made without arguments ({error}): register an instance, "
                     f"service.handler({target.__name__}(...))"
                 ) from error
+            return list(handlers_of(instance, name or endpoint_options(target).name))
         if inspect.isfunction(target) or inspect.ismethod(target):
             return [handler_of(target, name or camel_case(self.name.rpartition(".")[2]))]
         return list(handlers_of(target, name))
@@ -188,6 +193,7 @@ class Service:
         """
 
         def register(function: Any) -> Any:
+            self._check_not_entered()
             self._subscribers.append(
                 Subscriber.of(
                     function,
@@ -201,6 +207,10 @@ class Service:
             return function
 
         return register
+
+    def _check_not_entered(self) -> None:
+        if self._entered:
+            raise ConfigError(f"service {self.name!r} is running: register handlers and subscribers before it starts")
 
     # Its life
 
@@ -231,22 +241,31 @@ class Service:
                 await result
 
     async def __aenter__(self) -> Self:
-        if self._running is not None:
+        if self._entered:
             raise Closed(f"service {self.name} is running already")
-        parts = load_parts(self._given, self._argv)
-        self._name = parts.settings.server_name
-        await self._opened.enter_async_context(self._life(parts))
+        self._entered = True
+        try:
+            parts = load_parts(self._given, self._argv)
+            self._name = parts.settings.server_name
+            await self._opened.enter_async_context(self._life(parts))
+        except BaseException:
+            self._entered = False
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._opened.aclose()
+        try:
+            await self._opened.aclose()
+        finally:
+            self._entered = False
 
     @asynccontextmanager
     async def _life(self, parts: Parts) -> AsyncIterator[None]:
         """Start in the order of docs/service.md, and stop in reverse."""
         codecs = CodecSet([*parts.codecs, DebugCodec()])
+        self._check_types(codecs)
         subscribers = Subscribers(self.name, self._subscribers, codecs, parts.host.middleware("subscriber"))
         server = parts.make_server([DebugCodec()])
         await self._call_hooks("before_start")
@@ -273,6 +292,17 @@ class Service:
             stack.push_async_callback(self._call_hooks, "before_stop")
             yield
 
+    def _check_types(self, codecs: CodecSet) -> None:
+        """Raise `ConfigError` for an endpoint whose values no codec takes."""
+        payloads = [(f"endpoint {each.name}", each.request_type) for each in self._handlers.values()]
+        payloads += [(f"endpoint {each.name}", each.response_type) for each in self._handlers.values()]
+        payloads += [(f"subscriber {each.name}", each.message_type) for each in self._subscribers]
+        for what, type in payloads:
+            try:
+                codecs.for_type(type)
+            except EncodeError as error:
+                raise ConfigError(f"{what} of service {self.name!r}: {error.detail}") from error
+
     def _stopped(self) -> None:
         self._running = self._node = None
 
@@ -298,13 +328,15 @@ class Service:
             yield
 
     async def _subscribe_later(self, parts: Parts, broker: Broker, subscription: Subscription) -> None:
+        pause = min(FIRST_PAUSE, parts.settings.register_interval)
         while True:
-            await anyio.sleep(parts.settings.register_interval / 10)
+            await anyio.sleep(pause)
             try:
                 async with broker.subscribe(subscription):
                     log.info("%s: topic %s is announced", self.name, subscription.topic)
                     await anyio.sleep_forever()
             except RegistryError as error:
+                pause = min(pause * 2, parts.settings.register_interval)
                 log.debug("%s: topic %s: %s", self.name, subscription.topic, error)
 
     def _record(self, parts: Parts, server: Server, running: Running) -> Record:
@@ -325,13 +357,14 @@ class Service:
     @asynccontextmanager
     async def _registered(self, parts: Parts, record: Record, tasks: OwnedTasks) -> AsyncIterator[None]:
         """Be in the registry, renewed; a registry that is down is tried again and holds nothing up."""
-        settings, registry = parts.settings, parts.registry
+        settings, registry, pause = parts.settings, parts.registry, parts.settings.register_interval
         try:
             await registry.register(record, ttl=settings.register_ttl)
         except RegistryError as error:
             log.warning("%s is not registered yet, and goes on trying: %s", self.name, error)
+            pause = min(pause, FIRST_PAUSE)
         renewing = anyio.CancelScope()
-        tasks.start_soon(self._renew, parts, record, renewing)
+        tasks.start_soon(self._renew, parts, record, pause, renewing)
         try:
             yield
         finally:
@@ -343,15 +376,19 @@ class Service:
                     log.warning("%s could not deregister: %s", self.name, error)
             await anyio.sleep(self._linger)
 
-    async def _renew(self, parts: Parts, record: Record, scope: anyio.CancelScope) -> None:
-        settings = parts.settings
+    async def _renew(self, parts: Parts, record: Record, pause: float, scope: anyio.CancelScope) -> None:
+        """Register again each interval, and sooner where the registry was down."""
+        interval, ttl = parts.settings.register_interval, parts.settings.register_ttl
         with scope:
             while True:
-                await anyio.sleep(settings.register_interval)
+                await anyio.sleep(pause)
                 try:
-                    await parts.registry.register(record, ttl=settings.register_ttl)
-                except RegistryError as error:
-                    log.warning("%s: renewing the registration: %s", self.name, error)
+                    await parts.registry.register(record, ttl=ttl)
+                except MicroError as error:
+                    pause = min(max(pause, FIRST_PAUSE) * 2 if pause < interval else FIRST_PAUSE, interval)
+                    log.warning("%s: registering again failed, next try in %.1f s: %s", self.name, pause, error)
+                else:
+                    pause = interval
 
     # Its process
 
