@@ -149,7 +149,8 @@ async def _acknowledge(ticket: Ticket, inbox: Inbox, receive: Receive, send: Sen
         group.cancel_scope.cancel()
     # Outside of the group: the server must not be cancelled while it gets a connection ready for its next request.
     count = ticket.acknowledged()
-    await send({"type": "http.response.body", "body": _lines(ticket, said, count)})
+    farewell = b"-\n" if inbox.leaving else b""
+    await send({"type": "http.response.body", "body": _lines(ticket, said, count) + farewell})
 
 
 def _lines(ticket: Ticket, said: int, count: int) -> bytes:

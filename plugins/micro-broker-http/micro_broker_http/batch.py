@@ -66,6 +66,8 @@ class AckReader:
         """The messages, counted from 0, that were handled in vain."""
         self.room = False
         """Whether the subscriber could handle more messages meanwhile."""
+        self.left = False
+        """Whether the subscription will handle nothing more."""
         self._rest = b""
 
     @property
@@ -87,6 +89,9 @@ class AckReader:
             return
         if line == b"+":
             self.room = True
+            return
+        if line == b"-":
+            self.left = True
             return
         if line[:1] == b"!":
             self.given_up.add(self._number(line[1:], low=1) - 1)

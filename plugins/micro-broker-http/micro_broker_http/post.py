@@ -84,6 +84,8 @@ async def post_batch(
     except (httpx.HTTPError, ProtocolError) as error:
         log.warning("batch of %d to subscriber %s at %s broke: %r", len(letters), to.id, to.address, error)
         return Verdict.DONE if reader.complete else Verdict.BROKEN
+    if reader.left:
+        return Verdict.GONE
     return Verdict.DONE if reader.complete else Verdict.ENDED
 
 

@@ -146,6 +146,7 @@ class Peers:
     """Scripted subscribers of one registry."""
 
     everything, acks = staticmethod(everything), staticmethod(acks)
+    farewell = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n-\n"
     broken, status = staticmethod(broken), staticmethod(status)
 
     def __init__(self, registry, group):

@@ -88,7 +88,29 @@ def test_an_answer_is_read_byte_by_byte():
     assert reader.complete
 
 
-@pytest.mark.parametrize("answer", [b"13\n", b"3\n2\n", b"-1\n", b"x\n", b" 1\n", b"1\r\n", b"9" * 9, "²\n".encode()])
+def test_an_answer_tells_what_was_given_up_whether_there_is_room_and_that_it_is_the_last():
+    reader = AckReader(12)
+    reader.feed(b"!2\n3\n+\n-\n")
+    assert (reader.acknowledged, reader.given_up, reader.room, reader.left) == (3, {1}, True, True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"!0\n",
+        b"!13\n",
+        b"!\n",
+        b"++\n",
+        b"13\n",
+        b"3\n2\n",
+        b"-1\n",
+        b"x\n",
+        b" 1\n",
+        b"1\r\n",
+        b"9" * 9,
+        "²\n".encode(),
+    ],
+)
 def test_what_acknowledges_nothing_breaks_the_protocol(answer):
     with pytest.raises(ProtocolError):
         AckReader(12).feed(answer)

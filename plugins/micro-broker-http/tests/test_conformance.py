@@ -5,4 +5,4 @@ from micro_conformance.broker import BrokerConformance
 
 class TestHttpBroker(BrokerConformance):
     plugin = "http"
-    small_outbox = {"outbox_messages": 3}  # noqa: RUF012
+    small_outbox = {"outbox_messages": 3}

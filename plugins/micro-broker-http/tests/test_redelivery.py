@@ -47,11 +47,11 @@ async def test_one_batch_is_under_way_at_a_time_and_the_next_has_all_that_came_m
     assert [len(posted.bodies) for posted in peer.requests] == [1, 256, 143]
 
 
-@pytest.mark.parametrize("answer", ["404", "503", "ended early"])
+@pytest.mark.parametrize("answer", ["404", "503", "ended early", "farewell"])
 async def test_another_member_of_the_queue_gets_what_one_does_not_take(registry, peers, virtual, message, answer):
     async with peers() as running, open_broker(registry, virtual) as broker:
-        leaving = running.acks() if answer == "ended early" else running.status(int(answer))
-        first = await running.add("a", leaving, queue="q")
+        answers = {"ended early": running.acks(), "farewell": running.farewell}
+        first = await running.add("a", answers.get(answer) or running.status(int(answer)), queue="q")
         await broker.publish("t", message(b"1"))
         await first.wait_for(1)
         second = await running.add("b", running.everything, queue="q")
@@ -114,9 +114,10 @@ async def test_a_node_that_comes_back_within_a_minute_gets_what_waited(registry,
         assert broker.stats().dropped == 0
 
 
-async def test_a_broadcast_to_a_subscription_that_is_gone_is_dropped_at_once(registry, peers, virtual, message):
+@pytest.mark.parametrize("saying", ["404", "farewell"])
+async def test_a_broadcast_to_a_subscription_that_is_gone_is_dropped_at_once(registry, peers, virtual, message, saying):
     async with peers() as running, open_broker(registry, virtual) as broker:
-        await running.add("a", running.status(404))
+        await running.add("a", running.status(404) if saying == "404" else running.farewell)
         with pytest.raises(PublishError, match="not handled by a") as failure:
             await broker.publish("t", message(b"1"), confirm=True)
         assert failure.value.failed == ("a",)
