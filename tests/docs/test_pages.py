@@ -12,15 +12,17 @@ from typing import Any
 import anyio
 import pytest
 
-from micro_core.testing import world
+from micro_core.testing import make_part, world
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(ROOT.glob("docs/*.md"))
 # Written to show where something of the reader's stands: these are what stands there.
 GIVEN = """
-from typing import Any
-from micro_core import Client, Service, Codec, Registry
+from micro_core import *
 from micro_core.builtin.registry_memory import MemoryRegistry as MyRegistry
+
+async def ship(event):
+    pass
 """
 # Commands on those pages that no test of this folder executes, and what does.
 EXECUTED_ELSEWHERE = {
@@ -45,8 +47,8 @@ def code(text: str, where: str) -> CodeType:
 
 
 async def execute(codes: list[CodeType], names: dict[str, Any]) -> None:
-    async with world() as here:
-        names.update(service=here.service("page"), world=world)
+    async with world() as here, make_part("broker", "memory", registry=make_part("registry", "memory")) as broker:
+        names.update(broker=broker, service=here.service("page"))
         for each in codes:
             result = eval(each, names)
             if inspect.isawaitable(result):
