@@ -29,7 +29,8 @@ def make_proxy(client: Client, service: str, handler: type[Handlers], options: d
     methods = {
         name: staticmethod(calls.method(handler_of(bound, prefix, function), request_picker(bound)))
         for name, function in inspect.getmembers(handler, inspect.isfunction)
-        if not name.startswith("_") and (bound := _bound(handler, name, function))
+        if not name.startswith("_")
+        for bound in (_bound(handler, name, function),)
     }
     proxy: Handlers = type(f"{handler.__name__}Proxy", (), {**methods, "__slots__": ()})()
     return proxy

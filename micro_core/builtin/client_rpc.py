@@ -131,7 +131,7 @@ class RpcClient(Caller):
 
     async def call(self, call: Call) -> Any:
         route, nodes = await self._prepare(call, self._defaults.timeout)
-        body = route.encode(call.request)
+        body = b"" if call.request is None else route.encode(call.request)  # docs/wire.md §3.3
         idempotent = call.options.idempotent
         if idempotent is None:
             idempotent = call.endpoint in nodes.idempotent

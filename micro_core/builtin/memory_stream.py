@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 
 import anyio
 import anyio.lowlevel
@@ -39,7 +40,7 @@ class Pipe:
     def put_nowait(self, message: Message) -> None:
         """Add a message, room or not. Raises what `end` or `drop` was given."""
         if self._ended:
-            raise type(self._ended)(self._ended.detail, executed=self._ended.executed)
+            raise copy(self._ended)
         self._messages.append(message)
         self._bytes += size_of(message)
         self._wake()
@@ -49,7 +50,7 @@ class Pipe:
         await anyio.lowlevel.checkpoint()
         while not self._messages:
             if self._lost:
-                raise type(self._lost)(self._lost.detail, executed=self._lost.executed)
+                raise copy(self._lost)
             await self._moved.wait()
         message = self._messages.popleft()
         self._bytes -= size_of(message)
