@@ -146,7 +146,7 @@ async def test_a_proxy_of_an_abstract_class_and_of_other_parameter_names() -> No
         service = here.service("greeter")
         service.handler(Greeter)
         async with service, here.client() as client:
-            api: Any = client.proxy("greeter", Api)
+            api: Any = client.proxy("greeter", Api)  # type: ignore[type-abstract]
             assert await api.hello(None, Person("John")) == "Hello John"
             assert await api.hello(None, person=Person("John")) == "Hello John"
 
@@ -553,7 +553,7 @@ async def test_a_stopping_service_deregisters_first_and_finishes_its_calls() -> 
 
                 tasks.start_soon(late)
     assert answered == ["done"]
-    assert running.in_flight == 0
+    assert running is not None and running.in_flight == 0
 
 
 class DownRegistry(MemoryRegistry):
