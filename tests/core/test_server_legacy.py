@@ -1,0 +1,106 @@
+"""What other peers send to the rpc port: legacy envelopes, fallback headers, events, stray ends of streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from micro_core import Channel, Context, Head, Message, Node
+from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.testing import world
+
+pytestmark = pytest.mark.anyio
+
+JSON = {"Content-Type": "application/json"}
+
+
+@asynccontextmanager
+async def port(events: list[Any]) -> AsyncIterator[tuple[Channel, Any]]:
+    async with world() as here, MemoryTransport(network=here.network) as transport:
+        service = here.service("greeter", linger=0)
+
+        @service.handler(name="Greeter")
+        async def hello(request: dict[str, str], context: Context) -> str:
+            return f"Hello {request['name']}"
+
+        @service.subscriber("greetings")
+        async def first(message: str) -> None:
+            events.append(("first", message))
+            if message == "bad":
+                raise RuntimeError
+
+        @service.subscriber("greetings")
+        async def second(message: str, context: Context) -> None:
+            events.append((context.endpoint, message))
+
+        async with service:
+            yield transport.connect(Node(id="n", address=service.address)), service
+            assert service._running is not None
+            assert service._running.in_flight == 0
+
+
+async def send(channel: Channel, headers: dict[str, str], body: bytes) -> Message:
+    raw = {name.encode(): value.encode() for name, value in headers.items()}
+    return await channel.call(Head(raw), 1, {}, body, anyio.current_time() + 5)
+
+
+async def test_a_request_without_our_headers_is_read_as_json_rpc() -> None:
+    async with port([]) as (channel, _):
+        request = b'{"method":"Greeter.Hello","params":[{"name":"John"}],"id":"7"}'
+        reply = await send(channel, JSON, request)
+        assert msgspec.json.decode(reply.body) == {"id": "7", "result": "Hello John", "error": None}
+        assert reply.headers[b"Content-Type"] == b"application/json"
+
+
+async def test_an_error_is_in_the_legacy_envelope_too() -> None:
+    async with port([]) as (channel, _):
+        reply = await send(channel, JSON, b'{"method":"Greeter.Nothing","params":[{}],"id":"7"}')
+        assert msgspec.json.decode(reply.body)["error"] == reply.headers[b"Micro-Error"].decode()
+        assert b'"code":404' in reply.headers[b"Micro-Error"]
+
+
+@pytest.mark.parametrize("name", ["Micro-Endpoint", "Micro-Method", "X-Micro-Endpoint", "X-Micro-Method"])
+async def test_the_endpoint_may_stand_in_any_of_four_headers(name: str) -> None:
+    async with port([]) as (channel, _):
+        for timeout in ("soon", "-1", "5000000000"):
+            headers = JSON | {name: "Greeter.Hello", "Timeout": timeout}
+            assert (await send(channel, headers, b'{"name":"John"}')).body == b'"Hello John"'
+
+
+async def test_debug_health_answers_in_json_and_in_protobuf() -> None:
+    async with port([]) as (channel, _):
+        headers = {"Micro-Endpoint": "Debug.Health"}
+        assert (await send(channel, headers | JSON, b"{}")).body == b'{"status":"ok"}'
+        protobuf = {"Content-Type": "application/protobuf"}
+        assert (await send(channel, headers | protobuf, b"")).body == b"\x0a\x02ok"
+
+
+async def test_a_content_type_that_nobody_knows_is_a_400() -> None:
+    async with port([]) as (channel, _):
+        reply = await send(channel, {"Content-Type": "text/x", "Micro-Endpoint": "Greeter.Hello"}, b"")
+        assert b'"code":400' in reply.headers[b"Micro-Error"]
+        assert b'"executed":"no"' in reply.headers[b"Micro-Error"]
+
+
+async def test_an_event_reaches_every_subscriber_of_its_topic_even_if_one_fails() -> None:
+    events: list[Any] = []
+    async with port(events) as (channel, _):
+        assert b"Micro-Error" not in (await send(channel, JSON | {"Micro-Topic": "greetings"}, b'"John"')).headers
+        assert b"Micro-Error" in (await send(channel, JSON | {"Micro-Topic": "greetings"}, b'"bad"')).headers
+        assert b"Micro-Error" not in (await send(channel, JSON | {"Micro-Topic": "other"}, b'"John"')).headers
+    assert events == [("first", "John"), ("greetings", "John"), ("first", "bad"), ("greetings", "bad")]
+
+
+async def test_the_end_of_a_stream_that_has_ended_runs_no_handler() -> None:
+    async with port([]) as (channel, service):
+        headers = {b"Content-Type": b"application/json", b"Micro-Endpoint": b"Greeter.Hello"}
+        await send(channel, {name.decode(): value.decode() for name, value in headers.items()}, b'{"name":"John"}')
+        stream = await channel.open_stream(anyio.current_time() + 5)
+        await stream.send(Head(headers | {b"Micro-Id": b"2", b"Micro-Stream": b"2", b"Micro-Error": b"EOS"}), {}, b"")
+        assert service._running.in_flight == 0
+        await stream.aclose()
