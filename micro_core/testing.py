@@ -12,6 +12,7 @@ from micro_core.builtin.broker_memory import MemoryBroker
 from micro_core.builtin.memory_network import MemoryNetwork
 from micro_core.builtin.registry_memory import MemoryRegistry
 from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.client import ClientDefaults
 
 if TYPE_CHECKING:
     from micro_core._client import Client
@@ -69,9 +70,9 @@ def make_part(
 ) -> Any:
     """Return a part, made as a service makes it.
 
-    ``plugin`` is a configuration string without its options (``mdns``, ``etcd://127.0.0.1:2379``), a class or function that
-    ``options`` are given to as arguments, or a part that is ready. ``parts`` are what the hook of this kind takes beside:
-    ``registry`` for a broker, and so on. Raises `ConfigError` and `PluginError`.
+    ``plugin`` is a configuration string without its options (``mdns``, ``etcd://127.0.0.1:2379``), a class or function
+    that ``options`` are given to as arguments, or a part that is ready. ``parts`` are what the hook of this kind takes
+    beside: ``registry`` for a broker, and so on; settings are the default ones. Raises `ConfigError` and `PluginError`.
     """
     if not isinstance(plugin, str):
         return _called(plugin, options or {}, parts) if callable(plugin) else plugin
@@ -80,7 +81,15 @@ def make_part(
 
     query = "&".join(f"{quote(name, safe='')}={quote(str(value), safe='')}" for name, value in (options or {}).items())
     text = f"{plugin}{'' if '://' in plugin or not query else '://'}{'?' if query else ''}{query}"
-    return PluginHost().make(parse_part(kind, text, "make_part"), **parts)
+    return PluginHost().make(parse_part(kind, text, "make_part"), **{**_DEFAULTS.get(kind, {}), **parts})
+
+
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "transport": {"pool_size": 100, "pool_ttl": 60.0},
+    "client": {"middleware": (), "defaults": ClientDefaults()},
+    "server": {"middleware": ()},
+}
+"""What the hooks take beside other parts, as it is where nothing is set."""
 
 
 def _called(make: Callable[..., Any], options: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:

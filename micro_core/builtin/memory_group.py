@@ -150,7 +150,7 @@ class Member:
         return True
 
     async def leave(self) -> None:
-        """Take no more, and wait for the handlers that run; cancelling the wait cancels them: their messages go back."""
+        """Take no more, and wait for the handlers that run; cancelling that cancels them: their messages go back."""
         self.leaving = True
         self.group.members.discard(self)
         self.group.wake_all()

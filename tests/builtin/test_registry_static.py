@@ -109,6 +109,6 @@ def test_a_wrong_file_is_a_config_error_that_names_file_and_place(tmp_path: Path
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=30), max_size=3))
 def test_any_options_are_records_or_a_config_error(options: dict[str, str]) -> None:
     try:
-        read_addresses(options)
-    except ConfigError as error:
-        assert "valid" in str(error)
+        assert len(read_addresses(options)) == len(options)
+    except ConfigError:
+        pass

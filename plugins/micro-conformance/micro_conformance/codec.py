@@ -44,8 +44,9 @@ SAMPLES: Sequence[tuple[Any, Any]] = (
 )
 
 HOSTILE = (
-    b"[" * 100_000, b'{"a":' * 100_000, b'"' + b"\\" * 99_999, b"9" * 100_000, b"1e" + b"9" * 50, b'"\\ud800"', b"\xff" * 1000,
-    b"\x0a\xff\xff\xff\xff\x0f", b"\x0b" * 100_000, b"\x80" * 100, b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff\x00", b"\xef\xbb\xbf{}", b"NaN", b"\0",
+    b"[" * 100_000, b'{"a":' * 100_000, b'"' + b"\\" * 99_999, b"9" * 100_000, b"1e" + b"9" * 50, b'"\\ud800"',
+    b"\xff" * 1000, b"\x0a\xff\xff\xff\xff\x0f", b"\x0b" * 100_000, b"\x80" * 100, b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff\x00", b"\xef\xbb\xbf{}", b"NaN", b"\0",
 )  # fmt: skip
 """Deep nesting, long numbers, lengths that lie, broken text."""
 
@@ -224,4 +225,5 @@ def decoded_or_refused(decode: Callable[[bytes], Any], body: bytes) -> None:
     try:
         decode(body)
     except DecodeError as error:
-        assert str(error), "a decode error says what is wrong"
+        if not str(error):
+            pytest.fail("a decode error says what is wrong")

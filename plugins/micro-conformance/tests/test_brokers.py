@@ -6,4 +6,4 @@ from micro_core.builtin.broker_memory import MemoryBroker
 
 class TestMemory(BrokerConformance):
     plugin = MemoryBroker
-    small_outbox = {"outbox": 4}  # noqa: RUF012
+    small_outbox = {"outbox": 4}

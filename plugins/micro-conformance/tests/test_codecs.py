@@ -9,4 +9,4 @@ class TestJson(CodecConformance):
 
 class TestBytes(CodecConformance):
     plugin = "bytes"
-    missing = {"framing": "bytes are bytes", "dataclasses": "bytes are bytes"}  # noqa: RUF012
+    missing = {"framing": "bytes are bytes", "dataclasses": "bytes are bytes"}

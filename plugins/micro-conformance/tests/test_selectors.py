@@ -5,12 +5,12 @@ from micro_conformance import SelectorConformance
 
 class TestRandom(SelectorConformance):
     plugin = "random"
-    missing = {"load": "it knows nothing of the nodes"}  # noqa: RUF012
+    missing = {"load": "it knows nothing of the nodes"}
 
 
 class TestRoundRobin(SelectorConformance):
     plugin = "roundrobin"
-    missing = {"load": "it knows nothing of the nodes"}  # noqa: RUF012
+    missing = {"load": "it knows nothing of the nodes"}
 
 
 class TestP2c(SelectorConformance):

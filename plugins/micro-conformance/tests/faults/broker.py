@@ -247,7 +247,7 @@ class ClosesOnce(Faulty):
 
 class Suite(BrokerConformance):
     plugin = MemoryBroker
-    small_outbox = {"outbox": 4}  # noqa: RUF012
+    small_outbox = {"outbox": 4}
 
 
 FAULTS = {

@@ -21,7 +21,7 @@ from micro_core.builtin.transport_memory import MemoryTransport
 
 
 class Faulty(MemoryTransport):
-    """A memory transport whose channels call `on_call` and `on_open`, and whose listeners get what `on_receive` makes."""
+    """A memory transport whose channels call `on_call` and `on_open`, and whose listeners call `on_receive`."""
 
     def connect(self, node):
         channel = super().connect(node)
