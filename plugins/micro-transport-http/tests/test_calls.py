@@ -101,7 +101,10 @@ async def test_calls_to_our_peers_share_one_connection(open_transport: Any, node
 async def test_calls_beyond_the_limit_wait_unread(open_transport: Any, node: Any, head: Head) -> None:
     waiting: list[Request] = []
 
-    async with open_transport() as transport, transport.listen("127.0.0.1:0", waiting.append, Limits(calls=2)) as listener:
+    async with (
+        open_transport() as transport,
+        transport.listen("127.0.0.1:0", waiting.append, Limits(calls=2)) as listener,
+    ):
         channel = transport.connect(node(listener.address))
         async with anyio.create_task_group() as tasks:
             for number in range(5):
@@ -307,7 +310,9 @@ async def test_pooled_connections_are_reused_one_call_at_a_time(
     assert not any(b"Upgrade" in text for text in heads)
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"]
+)
 async def test_an_unknown_peer_is_asked_once_and_then_called_one_at_a_time(
     open_transport: Any, node: Any, head: Head, peer: Any, answer: bytes
 ) -> None:
@@ -473,5 +478,3 @@ async def test_ten_thousand_calls_leave_nothing_behind(open_transport: Any, node
                 tasks.start_soon(caller, caller_number * 200)
 
         assert repr(channel) == f"<HttpChannel {listener.address} multiplexed, 0 calls>"
-
-

@@ -12,9 +12,10 @@ class TestMultiplexed(TransportConformance):
 
 class TestOneCallAtATime(TransportConformance):
     plugin = HttpTransport
-    options = {"multiplex": "off"}  # noqa: RUF012
+    options = {"multiplex": "off"}
+    missing = {"multiplexing": "switched off"}
 
 
 class TestPortable(TransportConformance):
     plugin = HttpTransport
-    options = {"native": False}  # noqa: RUF012
+    options = {"native": False}

@@ -97,7 +97,8 @@ async def test_leaving_closes_connections_of_all_kinds(open_transport: Any, node
 
 
 @pytest.mark.parametrize(
-    "address", ["", "host", "host:", "host:x", "host:99999", "::1:80", "[::1:80", "ho st:80", "host:-1", "host:\u0665", "[x]y:1"]
+    "address",
+    ["", "host", "host:", "host:x", "host:99999", "::1:80", "[::1:80", "ho st:80", "host:-1", "host:\u0665", "[x]y:1"],
 )
 async def test_addresses_that_are_none_are_refused(address: str) -> None:
     with pytest.raises(ConfigError):

@@ -70,7 +70,8 @@ async def test_an_answer_to_head_has_a_length_and_no_body(open_transport: Any, d
             answers = await raw.rest()
 
     assert answers == (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nreply"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nreply"
     )
 
 
@@ -179,15 +180,20 @@ async def test_headers_that_do_not_come_in_time_are_refused(open_transport: Any,
 
 async def test_idle_connections_are_closed_and_busy_ones_kept(open_transport: Any, dial: Any) -> None:
     waiting: list[Request] = []
+    both = anyio.Event()
     limits = Limits(idle_seconds=0.2, header_seconds=0.2)
 
-    async with open_transport() as transport, transport.listen("127.0.0.1:0", waiting.append, limits) as listener:
+    def receive(request: Request) -> None:
+        waiting.append(request)
+        if len(waiting) == 2:
+            both.set()
+
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", receive, limits) as listener:
         async with dial(listener.address) as idle, dial(listener.address) as busy, dial(listener.address) as stuck:
             await busy.send(post(b"busy"))
             await idle.send(post(b"idle"))
             await stuck.send(post(b"", b"Content-Length: 5")[:-6])
-            while len(waiting) < 2:
-                await anyio.sleep(0.01)
+            await both.wait()
             next(request for request in waiting if request.body == b"idle").respond(ANSWER, {}, b"")
             with anyio.fail_after(5):
                 assert (await idle.rest()).startswith(b"HTTP/1.1 200 OK")
@@ -225,18 +231,18 @@ async def test_a_client_that_reads_no_answers_is_read_no_further(open_transport:
 
 
 async def test_a_caller_that_goes_away_is_told_to_the_handler(open_transport: Any, dial: Any) -> None:
-    abandoned = anyio.Event()
+    abandoned, arrived = anyio.Event(), anyio.Event()
     requests: list[Request] = []
 
     def receive(request: Request) -> None:
         request.abandon = abandoned.set
         requests.append(request)
+        arrived.set()
 
     async with open_transport() as transport, transport.listen("127.0.0.1:0", receive, Limits()) as listener:
         async with dial(listener.address) as raw:
             await raw.send(post(b"1"))
-            while not requests:
-                await anyio.sleep(0.01)
+            await arrived.wait()
         with anyio.fail_after(5):
             await abandoned.wait()
         requests[0].respond(ANSWER, {}, b"for nobody")
@@ -333,7 +339,13 @@ async def test_nonsense_on_a_multiplexed_connection_ends_it_and_its_calls(
 
 async def test_garbage_of_any_kind_leaves_the_listener_well(open_transport: Any, echo: Any, dial: Any) -> None:
     async with open_transport() as transport, transport.listen("127.0.0.1:0", echo, Limits()) as listener:
-        for text in (b"\x00" * 100, b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", QUESTION + b"\xff" * 50, b"\r\n" * 1000 + b"\x01"):
+        for text in (
+            b"\x00" * 100,
+            b"\x16\x03\x01\x02\x00",
+            b"GET\r\n\r\n",
+            QUESTION + b"\xff" * 50,
+            b"\r\n" * 1000 + b"\x01",
+        ):
             async with dial(listener.address) as raw:
                 await raw.send(text)
                 assert b" 400 " in await raw.rest()

@@ -327,7 +327,7 @@ async def test_another_request_on_a_streams_connection_is_refused(
         stream = await transport.connect(node(listener.address)).open_stream(math.inf)
         await stream.send(head, OPEN, b"")
         _, served = await requests.next_stream()
-        await stream.send(head, {b"Micro-Id": b"8"}, b"")
+        await stream.send(head, {b"Micro-Id": b"8", b"Micro-Stream": b"8"}, b"")
 
         with pytest.raises(BadRequest, match="one stream"):
             await stream.receive()
