@@ -16,8 +16,8 @@ _ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))
 def advertised(bound: str, advertise: str) -> str:
     """Return the literal ``host:port`` that others shall use.
 
-    ``advertise`` (``host`` or ``host:port``) goes before ``bound``; an unspecified host is replaced by the address of the
-    interface that leads out of this machine, the loopback one where there is none. Raises `ConfigError`.
+    ``advertise`` (``host`` or ``host:port``) goes before ``bound``; an unspecified host is replaced by the address of
+    the interface that leads out of this machine, the loopback one where there is none. Raises `ConfigError`.
     """
     bound_host, _, port = bound.rpartition(":")
     if advertise:

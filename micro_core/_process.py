@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
+import anyio.abc
 
 from micro_core.errors import ConfigError, PluginError
 
@@ -41,7 +42,7 @@ async def _until_signal(service: AbstractAsyncContextManager[Any]) -> None:
     """Run the service in a scope that the second signal cancels; its exceptions leave with their own type."""
     stop, failure = anyio.Event(), None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_listen, stop, tasks.cancel_scope)
+        await tasks.start(_listen, stop, tasks.cancel_scope)  # before anybody can learn that the service is there
         try:
             async with service:
                 await stop.wait()
@@ -53,8 +54,11 @@ async def _until_signal(service: AbstractAsyncContextManager[Any]) -> None:
         raise failure
 
 
-async def _listen(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+async def _listen(
+    stop: anyio.Event, scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
         async for each in received:
             if stop.is_set():
                 log.warning("second signal %s: stopping at once", each)

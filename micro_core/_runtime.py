@@ -1,7 +1,8 @@
-"""The one seam between handlers and the event loop: it runs jobs, each behind its deadline, contextvars and cancellation.
+"""The one seam between handlers and the event loop: runs jobs, each with its own deadline, contextvars and cancellation.
 
-On asyncio and uvloop workers are reused: a job that never waits costs no task, timer or cancel scope (docs/adr/0001-workers.md).
-Elsewhere every job is a task with a scope of its own. What a handler may rely on is the same on both.
+On asyncio and uvloop workers are reused: a job that never waits costs no task, timer or cancel scope
+(docs/adr/0001-workers.md). Elsewhere every job is a task with a scope of its own. What a handler may rely on is the
+same on both.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ class _TaskEach(Runner):
 class _Workers(Runner):
     """Tasks that run jobs one after another, inside a cancel scope that is replaced only after it was cancelled.
 
-    The first step of a job is made by the worker itself, in a copied context. A job that waits keeps its worker; another
-    is woken for the rest of the queue.
+    The first step of a job is made by the worker itself, in a copied context. A job that waits keeps its worker;
+    another is woken for the rest of the queue.
     """
 
     def __init__(self, closing_seconds: float) -> None:

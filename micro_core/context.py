@@ -73,8 +73,8 @@ class Context:
 
 
 NEVER_PROPAGATED = frozenset(
-    b"Authorization Proxy-Authorization Cookie Timeout Local Remote Content-Type Content-Length Content-Encoding Accept "
-    b"Accept-Encoding Connection Host User-Agent Transfer-Encoding Upgrade Te Trailer Keep-Alive Expect".split()
+    b"Authorization Proxy-Authorization Cookie Timeout Local Remote Content-Type Content-Length Content-Encoding "
+    b"Accept Accept-Encoding Connection Host User-Agent Transfer-Encoding Upgrade Te Trailer Keep-Alive Expect".split()
 )
 """Headers that say something about one hop, or prove who somebody is (docs/wire.md §3.8 and §8)."""
 
