@@ -330,7 +330,7 @@ class RegistryConformance(Suite):
         return range(max(2, int(self.patience * 10)))
 
     async def lookup_until(self, registry: Registry, name: str, enough: Callable[[list[Record]], bool]) -> list[Record]:
-        """Look up until ``enough``: not every change is known everywhere at once, and not all registries have a watch."""
+        """Look up until ``enough``: changes are not known everywhere at once, and not all registries have a watch."""
         found: list[Record] = []
         for _ in self.attempts():
             found = list(await registry.lookup(name))

@@ -1,6 +1,6 @@
 """For every promise of every suite there is one broken part that this promise catches, and no other.
 
-The suites run against the broken parts of `faults/`, in one pytest process for each kind, in virtual time: nothing waits.
+The suites run against the broken parts of `faults/`, in one pytest process for each kind and in virtual time.
 """
 
 import os
