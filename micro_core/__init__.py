@@ -4,6 +4,7 @@ from micro_core import filters
 from micro_core._build import build
 from micro_core._client import Client
 from micro_core._handlers import endpoint, idempotent
+from micro_core._plugins import PluginHost
 from micro_core.broker import Broker, PublishStats, Subscription
 from micro_core.client import Call, Caller, CallOptions, ClientStream, Filter
 from micro_core.codec import Codec, Framing
@@ -83,6 +84,7 @@ __all__ = [
     "Node",
     "NotFound",
     "PluginError",
+    "PluginHost",
     "PluginNotFound",
     "ProtocolError",
     "PublishError",

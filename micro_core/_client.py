@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -12,6 +12,7 @@ import anyio
 
 from micro_core._owned_tasks import OwnedTasks
 from micro_core._parts import Parts, load_parts
+from micro_core._plugins import PluginHost
 from micro_core._proxy import make_proxy
 from micro_core.broker import Broker, PublishStats
 from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptions, ClientStream
@@ -34,7 +35,8 @@ class Client:
     """Calls services, opens streams, publishes. An async context manager; see docs/client.md.
 
     Each part is a configuration string or an instance, which the client then opens and closes; what is not given comes
-    from flags, environment, file or default (docs/configuration.md). ``name`` goes out as ``Micro-From-Service``.
+    from flags, environment, file or default (docs/configuration.md). ``name`` goes out as ``Micro-From-Service``;
+    ``plugins`` has plugins registered in code.
 
     Entering raises `ConfigError` and `PluginError`.
     """
@@ -46,10 +48,11 @@ class Client:
         registry: str | Registry | None = None,
         selector: str | Selector | None = None,
         transport: str | Transport | None = None,
-        codec: str | Codec | None = None,
+        codec: str | Codec | Sequence[str | Codec] | None = None,
         broker: str | Broker | None = None,
         client: str | Caller | None = None,
-        extensions: str | None = None,
+        extensions: str | Sequence[str] | None = None,
+        plugins: PluginHost | None = None,
         argv: tuple[str, ...] = (),
     ) -> None:
         self._given: Mapping[str, Any] = {
@@ -62,6 +65,7 @@ class Client:
             "client": client,
             "extensions": extensions,
         }
+        self._plugins = plugins
         self._argv = argv
         self._parts: Parts | None = None
         self._caller: Caller | None = None
@@ -75,7 +79,7 @@ class Client:
     async def __aenter__(self) -> Self:
         if self._caller is not None:
             raise Closed("the client is open already; one `async with` opens it once")
-        parts = load_parts(self._given, self._argv)
+        parts = load_parts(self._given, self._argv, self._plugins)
         await self._opened.enter_async_context(parts.opened())
         await self._opened.enter_async_context(self._using(parts))
         return self

@@ -95,6 +95,8 @@ class _Malformed(Exception):
 def _parse(kind: str, text: str, source: str) -> Part:
     if len(text) > _LONGEST:
         raise _Malformed(f"it is longer than {_LONGEST} characters")
+    if not text:
+        raise _Malformed("it is empty")
     if _CONTROL.search(text):
         raise _Malformed("it holds a control character")
     match = _PARTS.fullmatch(text)

@@ -9,12 +9,11 @@ from typing import Any, cast
 
 from micro_core._codec_set import CodecSet
 from micro_core._late_broker import LateBroker
-from micro_core._plugins import PluginHost
+from micro_core._plugins import CONTRACTS, PluginHost
 from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults
 from micro_core.codec import Codec
-from micro_core.config import Part, Settings, load
-from micro_core.errors import PluginNotFound
+from micro_core.config import Part, Settings, load, parse_part
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
@@ -23,20 +22,31 @@ from micro_core.transport import Transport
 __all__ = ["Parts", "load_parts"]
 
 
-def load_parts(given: Mapping[str, Any], argv: Sequence[str] = ()) -> Parts:
+def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: PluginHost | None = None) -> Parts:
     """Return the parts that settings and code ask for, made but not opened.
 
-    ``given`` are the values written in code: configuration strings, and instances, which are final.
-    Raises `ConfigError` and `PluginError`.
+    ``given`` are the values written in code: configuration strings, and instances, which are final; what is registered
+    with ``plugins`` goes before what is installed. Raises `ConfigError` and `PluginError`.
     """
-    instances = {kind: value for kind, value in given.items() if not isinstance(value, str | None | Mapping | Sequence)}
-    code = {name: value for name, value in given.items() if value is not None and name not in instances}
+    instances = {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
+    code = {name: value for name, value in given.items() if name not in instances}
     settings = load(code=code, environ=os.environ, argv=argv)
-    host = PluginHost(allow=settings.plugins_allow, block=settings.plugins_block)
-    host.use_extensions(settings.extensions)
-    for kind, instance in instances.items():
-        host.check(kind, instance)
+    host = (plugins or PluginHost()).restricted(allow=settings.plugins_allow, block=settings.plugins_block)
+    host.use_extensions(settings.extensions, source=settings.source("extensions"))
+    for kind, value in instances.items():
+        for one in _each(kind, value):
+            if not isinstance(one, str):
+                host.check(kind, one)
     return Parts(settings, host, instances)
+
+
+def _is_instance(kind: str, value: Any) -> bool:
+    """Tell whether a part, or one of several codecs, is given as an object rather than as text."""
+    return value is not None and not all(isinstance(one, str) for one in _each(kind, value))
+
+
+def _each(kind: str, value: Any) -> Sequence[Any]:
+    return value if kind == "codec" and isinstance(value, list | tuple) else (value,)
 
 
 class Parts:
@@ -85,15 +95,14 @@ class Parts:
         return self._instances[kind] if kind in self._instances else self.host.make(part, **made)
 
     def _make_codecs(self) -> tuple[Codec, ...]:
-        if "codec" in self._instances:
-            return (self._instances["codec"],)
+        wanted = self._instances.get("codec", self.settings.codec)
         codecs: list[Codec] = []
-        for part in self.settings.codec:
-            try:
+        for one in _each("codec", wanted):
+            part = parse_part("codec", one, "argument codec=") if isinstance(one, str) else one
+            if not isinstance(part, Part):
+                codecs.append(part)
+            elif not part.optional or self.host.offers("codec", part.name):
                 codecs += self.host.make(part)
-            except PluginNotFound:
-                if not part.optional:
-                    raise
         return tuple(codecs)
 
     def _make_broker(self) -> Broker:

@@ -80,6 +80,16 @@ class PluginHost:
     def __repr__(self) -> str:
         return f"<PluginHost extensions={', '.join(self._extensions) or 'none'}>"
 
+    def restricted(self, *, allow: Sequence[str], block: Sequence[str]) -> PluginHost:
+        """Return a new host with what is registered here, without extensions: for one service."""
+        host = PluginHost(allow=allow, block=block)
+        host._registered.update(self._registered)
+        return host
+
+    def offers(self, kind: str, name: str) -> bool:
+        """Tell whether the host can load a plugin of that name, importing nothing."""
+        return (kind, name) in self._registered or any((one.kind, one.name) == (kind, name) for one in self.installed())
+
     def installed(self) -> tuple[Installed, ...]:
         """Return the installed plugins that this host may import."""
         return tuple(one for one in installed() if is_allowed(one.distribution, self._allow, self._block))

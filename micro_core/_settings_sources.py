@@ -6,7 +6,7 @@ import argparse
 import logging
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -24,6 +24,11 @@ _GO_ONLY: Final = (
 """Go Micro's variables that mean nothing here (docs/wire.md §6.4)."""
 
 _GO_ONLY_PREFIXES: Final = ("MICRO_AUTH_", "MICRO_RUNTIME_", "MICRO_STORE_", "MICRO_TRACER_")
+
+_ARGUMENTS: Final = {
+    "server_name": "name", "server_version": "version", "server_address": "address", "server_metadata": "metadata",
+}  # fmt: skip
+"""The settings that `Service` has other names for."""
 
 
 class Rank:
@@ -96,7 +101,7 @@ def from_environment(environ: Mapping[str, str], settings: Iterable[str]) -> dic
     return {
         name: Given(value=environ[key], source=f"variable {key}", rank=Rank.ENVIRONMENT)
         for key, name in known.items()
-        if environ.get(key)
+        if environ.get(key, "").strip()
     }
 
 
@@ -112,7 +117,8 @@ def from_file(path: str, named_by: str, settings: Iterable[str]) -> dict[str, Gi
 
 def from_code(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Given]:
     """Return what the program says; None says nothing."""
-    return _known(values, set(settings) - {"config"}, "code", "argument {name}=", Rank.CODE)
+    given = _known(values, set(settings) - {"config"}, "code", "argument {name}=", Rank.CODE)
+    return {name: replace(one, source=f"argument {_ARGUMENTS.get(name, name)}=") for name, one in given.items()}
 
 
 def _known(values: Mapping[str, Any], known: set[str], where: str, source: str, rank: int) -> dict[str, Given]:

@@ -29,6 +29,8 @@ __all__ = ["Part", "Settings", "flags", "load", "parse_part"]
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 _KINDS: Final = ("registry", "selector", "transport", "broker", "client", "server")
+_ADDRESSED: Final = ("registry", "transport", "broker")
+"""The parts whose addresses can be written apart; ``server_address`` is where a service listens."""
 _DEFAULT_PARTS: Final = {
     "registry": "mdns",
     "selector": "random",
@@ -42,6 +44,9 @@ _GO_NAMES: Final = {
     ("selector", "registry"): "random", ("client", "mucp"): "rpc", ("server", "mucp"): "rpc",
 }  # fmt: skip
 """Go Micro's names for what are our defaults (docs/wire.md §6.4)."""
+
+
+_LISTENING: Final = (r"[^\s/?@]*:\d{1,5}(-\d{1,5})?", "host:port, such as 127.0.0.1:0, :8080 or :5000-6000")
 
 
 def _setting(default: Any, help: str, **limits: Any) -> Any:
@@ -65,7 +70,7 @@ class Settings:
     server_name: str = _setting("", "the service's name")
     server_version: str = _setting("", "its version; default: latest")
     server_id: str = _setting("", "the last part of the node's id; default: random")
-    server_address: str = _setting("127.0.0.1:0", "the address to listen at")
+    server_address: str = _setting("127.0.0.1:0", "the address to listen at", form=_LISTENING)
     server_advertise: str = _setting("", "the address that others are told instead")
     server_metadata: Mapping[str, str] = _setting(_NOTHING, "the node's metadata, key=value,…")
     register_ttl: float = _setting(60.0, "how long a registration lives without being repeated; 0: for ever", least=0.0)
@@ -142,7 +147,7 @@ def load(
 def _part(kind: str, given: Mapping[str, Given]) -> Part:
     written = given.get(kind) or Given(value=_DEFAULT_PARTS[kind], source="default", rank=Rank.DEFAULT)
     part = _one_part(kind, written.value, written.source)
-    address = given.get(f"{kind}_address")
+    address = given.get(f"{kind}_address") if kind in _ADDRESSED else None
     if address is None or (part.addresses and address.rank < written.rank):
         return part
     source = address.source if written.rank == Rank.DEFAULT else part.source
@@ -156,7 +161,7 @@ def _one_part(kind: str, text: Any, source: str) -> Part:
         raise ConfigError(
             f"{kind} (from {source}) is {type(text).__name__}; write a configuration string such as 'name'"
         )
-    part = parse_part(kind, text, source)
+    part = parse_part(kind, text.strip(), source)
     return replace(part, name=_GO_NAMES.get((kind, part.name), part.name)) if not part.distribution else part
 
 
@@ -199,6 +204,8 @@ def _within_limits(name: str, given: Given, value: Any) -> Any:
         raise _wrong(name, given, f"{valid(_HINTS[name])}, more than {limits['above']:g}")
     if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
         raise _wrong(name, given, "text without control characters")
+    if "form" in limits and not re.fullmatch(limits["form"][0], value, re.ASCII):
+        raise _wrong(name, given, limits["form"][1])
     return value
 
 

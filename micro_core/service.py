@@ -20,6 +20,7 @@ from micro_core._debug import Debug, DebugCodec
 from micro_core._handlers import camel_case, endpoint_of, endpoint_options, handler_of, handlers_of, with_class_options
 from micro_core._owned_tasks import OwnedTasks
 from micro_core._parts import Parts, load_parts
+from micro_core._plugins import PluginHost
 from micro_core._process import run_process
 from micro_core._subscribers import Subscriber, Subscribers
 from micro_core.broker import Broker, DeadLetter, Subscription
@@ -50,8 +51,9 @@ class Service:
     """Handlers and subscribers with a name. ``async with service:`` runs it; `run` does that for a whole process.
 
     Each part is a configuration string or an instance, which the service then opens and closes; what is not given comes
-    from flags, environment, file or default (docs/configuration.md). ``linger`` is how many seconds a service that has
-    deregistered goes on serving callers that have not heard of it. Entering raises `ConfigError` and `PluginError`.
+    from flags, environment, file or default (docs/configuration.md). ``plugins`` has plugins registered in code.
+    ``linger`` is how many seconds a service that has deregistered goes on serving callers that have not heard of it.
+    Entering raises `ConfigError` and `PluginError`.
     """
 
     def __init__(
@@ -64,11 +66,12 @@ class Service:
         registry: str | Registry | None = None,
         selector: str | Selector | None = None,
         transport: str | Transport | None = None,
-        codec: str | Codec | None = None,
+        codec: str | Codec | Sequence[str | Codec] | None = None,
         broker: str | Broker | None = None,
         client: str | Caller | None = None,
         server: str | Server | None = None,
-        extensions: str | None = None,
+        extensions: str | Sequence[str] | None = None,
+        plugins: PluginHost | None = None,
         limits: Limits | None = None,
         linger: float = 0.25,
         argv: Sequence[str] = (),
@@ -88,6 +91,7 @@ class Service:
             "extensions": extensions,
         }
         self._name = name
+        self._plugins = plugins
         self._argv = tuple(argv)
         self._limits = limits or Limits()
         self._linger = linger
@@ -245,7 +249,7 @@ class Service:
             raise Closed(f"service {self.name} is running already")
         self._entered = True
         try:
-            parts = load_parts(self._given, self._argv)
+            parts = load_parts(self._given, self._argv, self._plugins)
             self._name = parts.settings.server_name
             await self._opened.enter_async_context(self._life(parts))
         except BaseException:

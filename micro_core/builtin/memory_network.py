@@ -59,7 +59,7 @@ class MemoryNetwork:
     def bind(self, address: str, listener: MemoryListener) -> str:
         """Give out an address, a fresh one for port 0, and return it. Raises `ConfigError` where it is in use."""
         try:
-            host, port = split_address(address)
+            host, port = split_address(f"0.0.0.0{address}" if address.startswith(":") else address)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         bound = self.free_address(host) if port == 0 else join_address(host, port)

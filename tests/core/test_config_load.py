@@ -1,6 +1,7 @@
 """Settings: which source goes before which, what is refused, and how."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,28 @@ def refusal(*argv: str, code: Any = None, **environ: str) -> str:
     with pytest.raises(ConfigError) as refused:
         loaded(*argv, code=code, **environ)
     return refused.value.detail
+
+
+WRITTEN = {
+    **dict.fromkeys(("registry", "selector", "transport", "broker", "client", "server", "codec"), ("one", "other")),
+    **dict.fromkeys(("registry_address", "transport_address", "broker_address", "server_address"), ("a:1", "b:2")),
+    **dict.fromkeys(("server_name", "server_version", "server_id", "proxy"), ("one", "other")),
+    **dict.fromkeys(("server_advertise", "proxy_address"), ("10.0.0.1:1", "10.0.0.2:2")),
+    **dict.fromkeys(("register_ttl", "client_pool_ttl"), ("90", "2m")),
+    **dict.fromkeys(("register_interval", "client_request_timeout"), ("500ms", "2s")),
+    **dict.fromkeys(("client_retries", "client_pool_size"), ("3", "4")),
+    **dict.fromkeys(("propagate", "extensions", "plugins_allow", "plugins_block"), ("one", "one,other")),
+    "server_metadata": ("a=1", "a=1,b=2"),
+    "config": ("", ""),
+}
+"""For each setting two values, neither of them its default."""
+
+
+def without_sources(settings: Settings) -> list[str]:
+    """Return all values, as texts without where they were written."""
+    return [
+        re.sub(r" from (flag|variable|file|argument) [^>]*>", ">", f"{value!r}") for value in vars(settings).values()
+    ][:-1]
 
 
 @pytest.fixture
@@ -52,7 +75,7 @@ def test_flag_goes_before_variable_before_file_before_code(file: Path) -> None:
     assert settings.registry == parse_part("registry", "flag", "flag --registry")
     assert (settings.server_name, settings.source("server_name")) == ("variable", "variable MICRO_SERVER_NAME")
     assert (settings.server_id, settings.source("server_id")) == ("file", f"file {file}")
-    assert (settings.server_version, settings.source("server_version")) == ("code", "argument server_version=")
+    assert (settings.server_version, settings.source("server_version")) == ("code", "argument version=")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +130,67 @@ def test_default_codecs_are_optional_and_named_ones_are_not() -> None:
     assert [part.optional for part in loaded(MICRO_CODEC="json").codec] == [False]
 
 
+@pytest.mark.parametrize("name", [name for name in WRITTEN if name != "config"])
+def test_every_setting_is_read_from_each_source_and_the_highest_wins(name: str, file: Path) -> None:
+    lower, higher = WRITTEN[name]
+    file.write_text(f'{name} = "{lower}"')
+    variable, config = {f"MICRO_{name.upper()}": lower}, {"MICRO_CONFIG": str(file)}
+    default, wanted = loaded(), loaded(f"--{name}={higher}")
+
+    for settings in (
+        loaded(f"--{name}", lower),
+        loaded(f"--{name.replace('_', '-')}={lower}"),
+        loaded(**variable),
+        loaded(**config),
+        loaded(code={name: lower}),
+    ):
+        assert settings != default
+        assert settings != wanted
+        assert name in settings.sources
+    assert without_sources(loaded(f"--{name}={higher}", **variable)) == without_sources(wanted)
+    assert without_sources(loaded(**{f"MICRO_{name.upper()}": higher}, **config)) == without_sources(wanted)
+    file.write_text(f'{name} = "{higher}"')
+    assert without_sources(loaded(code={name: lower}, **config)) == without_sources(wanted)
+
+
+def test_each_setting_is_tried() -> None:
+    assert {action.dest for action in flags()._actions if action.dest != "help"} == {
+        f"micro_{name}" for name in WRITTEN
+    }
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t "])
+def test_blank_variable_says_nothing(blank: str) -> None:
+    assert loaded(MICRO_REGISTRY=blank, MICRO_CONFIG=blank, MICRO_CLIENT_RETRIES=blank) == loaded()
+
+
+@pytest.mark.parametrize("registry", ["", " "])
+def test_blank_part_in_a_flag_or_in_code_is_refused(registry: str) -> None:
+    assert "registry '' (from flag --registry): it is empty" in refusal("--registry", registry)
+    assert "registry '' (from argument registry=): it is empty" in refusal(code={"registry": registry})
+
+
+def test_spaces_around_a_value_are_not_part_of_it() -> None:
+    settings = loaded(MICRO_REGISTRY=" memory\n", MICRO_SERVER_NAME=" greeter ", MICRO_CODEC=" json , bytes")
+
+    assert (settings.registry.name, settings.server_name) == ("memory", "greeter")
+    assert [part.name for part in settings.codec] == ["json", "bytes"]
+
+
+@pytest.mark.parametrize("address", [":0", ":8080", "127.0.0.1:0", "[::1]:8080", "localhost:8080", ":5000-6000"])
+def test_address_to_listen_at_has_the_forms_of_go_micro_and_is_none_of_the_server_part(address: str) -> None:
+    settings = loaded(MICRO_SERVER_ADDRESS=address)
+
+    assert settings.server_address == address
+    assert settings.server.addresses == ()
+
+
+def test_flag_names_the_file_before_the_variable_does(file: Path) -> None:
+    file.write_text('server_name = "from the flag"')
+
+    assert loaded("--config", str(file), MICRO_CONFIG="/nowhere").server_name == "from the flag"
+
+
 def test_none_in_code_and_an_empty_variable_say_nothing() -> None:
     assert loaded(code={"registry": None, "server_name": "greeter"}, MICRO_SERVER_NAME="") == loaded(
         code={"server_name": "greeter"}
@@ -154,6 +238,8 @@ def test_proxy_may_be_an_address() -> None:
         ({"MICRO_SERVER_NAME": "a\nb"}, ["server_name=", "control characters"]),
         ({"MICRO_CODEC": ","}, ["codec", "is empty", "json,bytes,proto"]),
         ({"MICRO_REGISTRY": "a b"}, ["registry 'a b'", "letters"]),
+        ({"MICRO_SERVER_ADDRESS": "8080"}, ["server_address=8080", "host:port, such as"]),
+        ({"MICRO_SERVER_ADDRESS": "host:http"}, ["server_address=host:http", "host:port, such as"]),
         ({"MICRO_BROKER_ADDRESS": "a:b:c"}, ["address 'a:b:c'", "host:port"]),
     ],
 )
@@ -176,7 +262,9 @@ def test_wrong_value_is_named_with_its_source_and_what_is_valid(environ: dict[st
     ],
 )
 def test_wrong_type_in_code_is_refused(code: dict[str, Any]) -> None:
-    assert f"(from argument {next(iter(code))}=)" in refusal(code=code)
+    argument = next(iter(code)).removeprefix("server_")
+
+    assert f"(from argument {argument}=)" in refusal(code=code)
 
 
 def test_unknown_names_in_code_and_file_are_refused_with_a_near_miss(file: Path) -> None:
