@@ -17,7 +17,7 @@ log = logging.getLogger("micro.client")
 
 
 class LateBroker:
-    """Opens a broker in a task of its own, so that it is opened and closed in the same one. An async context manager."""
+    """Opens a broker in a task of its own, which closes it too. An async context manager."""
 
     def __init__(self, make: Callable[[], Broker]) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""The one seam between handlers and the event loop: runs jobs, each with its own deadline, contextvars and cancellation.
+"""The one seam between handlers and the event loop: runs jobs, each with a deadline, contextvars and cancellation.
 
 On asyncio and uvloop workers are reused: a job that never waits costs no task, timer or cancel scope
 (docs/adr/0001-workers.md). Elsewhere every job is a task with a scope of its own. What a handler may rely on is the

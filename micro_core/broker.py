@@ -71,7 +71,7 @@ class Broker(ABC):
 
     @abstractmethod
     async def flush(self) -> int:
-        """Wait until the outbox is empty, as long as the caller's scope allows, and return how many messages are left."""
+        """Wait until the outbox is empty, within the caller's scope, and return how many messages are left."""
 
     @abstractmethod
     def stats(self) -> PublishStats:

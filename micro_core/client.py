@@ -65,7 +65,8 @@ class Call:
     """A call on its way out, as middleware sees it; ``metadata`` may be changed until it is sent."""
 
     __slots__ = (
-        "attempt", "deadline", "endpoint", "metadata", "node", "options", "request", "request_type", "response_type", "service", "state", "streaming",
+        "attempt", "deadline", "endpoint", "metadata", "node", "options", "request", "request_type",
+        "response_type", "service", "state", "streaming",
     )  # fmt: skip
 
     def __init__(
@@ -132,7 +133,7 @@ class Caller(ABC):
 
     @abstractmethod
     async def call(self, call: Call) -> Any:
-        """Return the reply to a unary call. Raises the errors of docs/errors.md, each saying whether it was executed."""
+        """Return the reply to a unary call. Raises the errors of docs/errors.md, which say whether it was executed."""
 
     @abstractmethod
     async def open(self, call: Call) -> ClientStream[Any]:

@@ -176,7 +176,7 @@ class InternalError(MicroError):
 
 
 class RemoteError(MicroError):
-    """An error that the peer answered and that has no class of its own here; ``code`` is 0 where it gave only a text."""
+    """An error that the peer answered and that has no class here; ``code`` is 0 where it gave only a text."""
 
     def __init__(self, detail: str = "", *, code: int = 0, id: str = "", executed: Executed = Executed.YES) -> None:
         super().__init__(detail, code=code, id=id, executed=executed)

@@ -1,7 +1,7 @@
 """Messages and their headers, as every transport and broker carries them.
 
 Header names have one form everywhere, Go's canonical one (``Micro-Id``, ``Content-Type``; docs/wire.md §2.1), so that a
-look-up is a dictionary's. On the hot path headers stay bytes until somebody reads them; `Metadata` is the view for people.
+look-up is a dictionary's. Headers stay bytes until somebody reads them; `Metadata` is the view for people.
 """
 
 from __future__ import annotations

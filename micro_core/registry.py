@@ -117,7 +117,7 @@ class Registry(ABC):
     def watch(self, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         """Follow one service, or all: what changes from the moment the context is entered, and perhaps what is there.
 
-        Entering raises `RegistryError`, and so does the iterator when the registry is lost in between: watch again then.
+        Entering raises `RegistryError`, and so does the iterator when the registry is lost: watch again then.
         """
 
     @abstractmethod

@@ -25,7 +25,7 @@ class Selector(ABC):
 
     @abstractmethod
     def select(self, service: str, nodes: Sequence[Node]) -> Node:
-        """Return one of ``nodes``, which is never empty and is the same object from call to call while nothing changes."""
+        """Return one of ``nodes``, never empty, and the same object from call to call while nothing changes."""
 
     def started(self, node: Node) -> None:
         """Note that an attempt goes to ``node``."""

@@ -37,7 +37,7 @@ class Handler:
     """``Greeter.Hello``."""
     kind: HandlerKind
     function: Callable[[Context, Any], Any]
-    """Takes context and request, or the iterator of requests; returns an awaitable of the reply, or an async iterator."""
+    """Takes context and request, or an iterator of requests; returns an awaitable of the reply, or an iterator."""
     request_type: Any
     response_type: Any
     idempotent: bool = False

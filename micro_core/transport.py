@@ -1,7 +1,7 @@
 """The transport's contract: messages from one process to another.
 
-Two shapes of traffic: a *call*, one request and one reply, of which many may share a connection; and a *stream*, messages
-both ways on a connection of its own, where the receiver's pace is the sender's.
+Two shapes of traffic: a *call*, one request and one reply, many of which may share a connection; and a *stream*,
+messages both ways on a connection of its own, where the receiver's pace is the sender's.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Stream(ABC):
 
     @abstractmethod
     async def send(self, head: Head, headers: Headers, body: bytes) -> None:
-        """Send one message: ``head`` overlaid with ``headers``. Waits while the peer is slow. Raises `ConnectionLost`."""
+        """Send ``head`` overlaid with ``headers``, and a body; waits for a slow peer. Raises `ConnectionLost`."""
 
     @abstractmethod
     async def receive(self) -> Message:
-        """Return the next message. Raises `ConnectionLost` when the peer is gone, `ProtocolError` when it talks nonsense."""
+        """Return the next message. Raises `ConnectionLost` when the peer is gone, `ProtocolError` for nonsense."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -131,7 +131,7 @@ class Channel(ABC):
 
 
 class Transport(ABC):
-    """Messages from process to process. An async context manager, which owns every connection and task of its channels."""
+    """Messages from process to process. An async context manager that owns the connections and tasks of its channels."""
 
     name: ClassVar[str]
     """The entry point's name, published in the metadata of nodes."""
@@ -149,11 +149,11 @@ class Transport(ABC):
 
     @abstractmethod
     def connect(self, node: Node) -> Channel:
-        """Return a channel to ``node``, without I/O. Raises `ConfigError` for an address that the transport cannot use."""
+        """Return a channel to ``node``, without I/O. Raises `ConfigError` for an address that it cannot use."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What a node that listens here adds to its metadata, so that peers know what it speaks (docs/protocol.md §2)."""
+        """What a node that listens here adds to its metadata, for peers to know what it speaks (docs/protocol.md §2)."""
         return {}
 
     async def aclose(self) -> None:

@@ -26,6 +26,7 @@ __all__ = ["RpcServer"]
 
 log = logging.getLogger("micro.server")
 
+
 @hookimpl
 def make_server(
     transport: Transport, codecs: Sequence[Codec], middleware: Sequence[HandlerMiddleware], options: Mapping[str, str]

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from micro_core import BadRequest, Call, Context, InternalError, Limits, NoNode, Node, NotFound, Record
+from micro_core import BadRequest, Call, Context, InternalError, Limits, Node, NoNode, NotFound, Record
 from micro_core._handlers import endpoint_of, handlers_of, idempotent
 from micro_core.builtin.client_rpc import RpcClient
 from micro_core.builtin.codec_json import JsonCodec
@@ -95,9 +95,7 @@ async def greeter(nodes: int = 1) -> AsyncIterator[tuple[RpcClient, list[Greeter
             endpoints = tuple(endpoint_of(handler) for handler in handlers.values())
             await registry.register(Record(name="greeter", version="latest", nodes=(node,), endpoints=endpoints))
             instances.append(instance)
-        client = RpcClient(
-            registry=registry, selector=RoundRobinSelector(), transport=transport, codecs=[JsonCodec()]
-        )
+        client = RpcClient(registry=registry, selector=RoundRobinSelector(), transport=transport, codecs=[JsonCodec()])
         await stack.enter_async_context(client)
         yield client, instances
 
@@ -175,7 +173,9 @@ async def test_whatever_a_handler_raises_is_one_failed_call(name: str, error: ty
 
 async def test_an_unknown_service_is_named_with_those_that_are_known() -> None:
     async with greeter() as (client, _):
-        with pytest.raises(NoNode, match=r"no node of 'nobody' in registry memory after 1\.\d s; known services: greeter"):
+        with pytest.raises(
+            NoNode, match=r"no node of 'nobody' in registry memory after 1\.\d s; known services: greeter"
+        ):
             await client.call(Call("nobody", "X.Y", None, Any))
 
 
@@ -191,5 +191,3 @@ async def test_a_body_that_does_not_fit_names_the_field() -> None:
         with pytest.raises(BadRequest, match="name") as raised:
             await client.call(Call("greeter", "Greeter.Hello", {"name": 3}, Any))
         assert raised.value.executed == "no"
-
-

@@ -12,7 +12,6 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-import sniffio
 
 from micro_core import Call, CallOptions, Context, Handler, HandlerKind, InternalError, Limits, Timeout
 from micro_core._codec_set import CodecSet
@@ -26,6 +25,15 @@ from micro_core.builtin.server_rpc import Dispatcher, RpcServer
 from micro_core.builtin.transport_memory import MemoryTransport
 
 pytestmark = pytest.mark.anyio
+
+on_asyncio = pytest.mark.parametrize(
+    "anyio_backend",
+    [
+        pytest.param(("asyncio", {"use_uvloop": uvloop}), id="uvloop" if uvloop else "asyncio")
+        for uvloop in (False, True)
+    ],
+)
+"""For what trio has no counterpart of, or promises otherwise."""
 
 FEW_SECONDS = 5
 
@@ -284,10 +292,8 @@ async def test_a_handler_s_own_time_limits_are_its_own_affair() -> None:
         assert await server.call("limits") == ["move_on_after", "fail_after"]
 
 
+@on_asyncio
 async def test_asyncio_s_own_time_limits_work() -> None:
-    if sniffio.current_async_library() != "asyncio":
-        pytest.skip("asyncio only")
-
     async def limits(request: Any) -> list[str]:
         happened = []
         try:
@@ -315,10 +321,8 @@ def cancel_own_task() -> None:
     task.cancel()
 
 
+@on_asyncio
 async def test_a_handler_that_cancels_its_own_task_fails_only_its_own_call() -> None:
-    if sniffio.current_async_library() != "asyncio":
-        pytest.skip("asyncio only")
-
     async def cancels_and_waits(request: Any) -> None:
         cancel_own_task()
         await asyncio.sleep(1)
@@ -408,9 +412,8 @@ async def test_the_end_of_a_server_cancels_what_runs() -> None:
     assert cancelled.is_set()
 
 
+@on_asyncio
 async def test_a_job_that_shields_itself_holds_up_the_end_no_longer_than_allowed(caplog: Any) -> None:
-    if sniffio.current_async_library() != "asyncio":
-        pytest.skip("trio waits for a shield")
     started = anyio.Event()
 
     class Job:

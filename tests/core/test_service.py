@@ -553,7 +553,8 @@ async def test_a_stopping_service_deregisters_first_and_finishes_its_calls() -> 
 
                 tasks.start_soon(late)
     assert answered == ["done"]
-    assert running is not None and running.in_flight == 0
+    assert running is not None
+    assert running.in_flight == 0
 
 
 class DownRegistry(MemoryRegistry):
