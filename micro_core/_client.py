@@ -117,7 +117,7 @@ class Client:
     async def call(self, service: str, endpoint: str, request: Any, response_type: Any = Any, **options: Any) -> Any:
         """Return the reply of an endpoint, as ``response_type``.
 
-        ``options`` are the fields of `CallOptions`: ``timeout``, ``retries``, ``idempotent``, ``metadata``, ``filters``, …
+        ``options`` are the fields of `CallOptions`: ``timeout``, ``retries``, ``idempotent``, ``metadata``, …
         Raises the error that the handler raised, by its code, or what docs/errors.md lists for calls.
         """
         chosen = CallOptions(**options) if options else DEFAULT_OPTIONS

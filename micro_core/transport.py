@@ -131,7 +131,7 @@ class Channel(ABC):
 
 
 class Transport(ABC):
-    """Messages from process to process. An async context manager that owns the connections and tasks of its channels."""
+    """Messages from process to process. An async context manager that owns connections and tasks of its channels."""
 
     name: ClassVar[str]
     """The entry point's name, published in the metadata of nodes."""
@@ -153,7 +153,7 @@ class Transport(ABC):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What a node that listens here adds to its metadata, for peers to know what it speaks (docs/protocol.md §2)."""
+        """What a node here adds to its metadata, so that peers know what it speaks (docs/protocol.md §2)."""
         return {}
 
     async def aclose(self) -> None:
