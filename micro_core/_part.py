@@ -31,8 +31,8 @@ _ADDRESS: Final = re.compile(
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_PATH_SAFE: Final = "/:@,=&+;!$'()*~ "
-_OPTION_SAFE: Final = "/:@,?+;!$'()*~ []"
+_PATH_SAFE: Final = "/:,=&+;!$'()*~ "
+_OPTION_SAFE: Final = "/:,?+;!$'()*~ []"
 _LONGEST: Final = 64 * 1024
 
 
@@ -105,6 +105,8 @@ def _parse(kind: str, text: str, source: str) -> Part:
     for what in ("name", "distribution"):
         if match[what] is not None and not _NAME.fullmatch(match[what]):
             raise _Malformed(f"the {what} has to consist of letters, digits, '_', '-' and '.'")
+    if "@" in (match["path"] or "") + (match["options"] or ""):  # it may end a password that holds a '/' or '?'
+        raise _Malformed("an '@' after the addresses has to be written %40, and a password holds neither '/' nor '?'")
     path = _decoded(match["path"] or "", "path")
     if _CONTROL.search(path):
         raise _Malformed("the path holds a control character")

@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from micro_core import ConfigError
@@ -137,6 +137,8 @@ def test_repr_hides_secrets(text: str) -> None:
     "text",
     [
         "etcd://user:hunter2/x@host:1",
+        "etcd://user:123/hunter2@host:1",
+        "etcd://user:123?x=hunter2@host:1",
         "etcd://a:hunter2@",
         "etcd?token=hunter2",
         "etcd://h?token=hunter2%",
@@ -152,6 +154,8 @@ def test_errors_hide_secrets(text: str) -> None:
 
 
 @given(st.from_regex(r"[a-z]{1,10}", fullmatch=True), st.from_regex(r"[A-Za-z0-9:/?=,%-]{6,12}", fullmatch=True))
+@example("a", "00000/")
+@example("a", "1?x=")
 def test_password_is_hidden_however_the_text_is_malformed(user: str, password: str) -> None:
     assume(password not in f"etcd://{user}:***@host" and password not in "name[@distribution][://[address[,address…]]")
     try:
