@@ -106,9 +106,9 @@ class Peer:
                         return
                 elif isinstance(event, h11.Request):
                     posted = Posted(event.target.decode(), dict(event.headers), b"")
-                elif isinstance(event, h11.Data):
+                elif isinstance(event, h11.Data) and posted is not None:
                     posted.body += bytes(event.data)
-                elif isinstance(event, h11.EndOfMessage):
+                elif isinstance(event, h11.EndOfMessage) and posted is not None:
                     self.requests.append(posted)
                     self.changed.set()
                     self.changed = anyio.Event()

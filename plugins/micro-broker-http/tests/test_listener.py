@@ -186,8 +186,12 @@ async def test_an_address_that_cannot_be_bound_stops_the_start(registry):
 
 async def fail_inside(registry):
     async with HttpBroker(registry) as broker:
-        async with broker.subscribe(Subscription(topic="t", handler=lambda topic, message: None)):
+        async with broker.subscribe(Subscription(topic="t", handler=ignore)):
             raise KeyError("mine")
+
+
+async def ignore(topic: str, message: Message) -> None:
+    return None
 
 
 async def test_errors_leave_with_their_own_type(registry):
