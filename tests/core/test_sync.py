@@ -1,0 +1,96 @@
+"""The synchronous client, beside a service on real sockets in another thread's event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from micro_core import Closed, NotFound, Service, SyncClient
+from micro_core.testing import MemoryNetwork
+
+
+@dataclass
+class Name:
+    text: str
+
+
+class Greeter:
+    async def hello(self, request: Name) -> str:
+        if not request.text:
+            raise NotFound("nobody to greet")
+        return f"Hello {request.text}"
+
+    async def repeat(self, request: Name) -> AsyncIterator[str]:
+        for _ in range(3):
+            yield f"Hello {request.text}"
+
+    async def chat(self, requests: AsyncIterator[Name]) -> AsyncIterator[str]:
+        async for request in requests:
+            yield f"Hello {request.text}"
+
+
+PARTS: dict[str, Any] = {"registry": "memory", "transport": "memory", "broker": "memory"}
+
+
+@pytest.fixture
+def client() -> Iterator[tuple[SyncClient, list[str]]]:
+    """A client on a network of its own, with a service that runs in the client's event loop."""
+    received: list[str] = []
+    service = Service("greeter", linger=0, **PARTS)
+    service.handler(Greeter())
+
+    @service.subscriber("names")
+    async def on_name(message: Name) -> None:
+        received.append(message.text)
+
+    with MemoryNetwork().current(), SyncClient(**PARTS) as opened:
+        portal, _ = opened._opened_client()
+        with portal.wrap_async_context_manager(service):
+            yield opened, received
+
+
+def test_calls_and_their_errors(client: tuple[SyncClient, list[str]]) -> None:
+    assert client[0].call("greeter", "Greeter.Hello", Name("Ada"), str) == "Hello Ada"
+    with pytest.raises(NotFound, match="nobody to greet"):
+        client[0].call("greeter", "Greeter.Hello", Name(""), str)
+
+
+def test_streams(client: tuple[SyncClient, list[str]]) -> None:
+    with client[0].stream("greeter", "Greeter.Repeat", str, [Name("Ada")]) as stream:
+        assert list(stream) == ["Hello Ada"] * 3
+    with client[0].stream("greeter", "Greeter.Chat", str) as stream:
+        stream.send(Name("A"))
+        answers = iter(stream)
+        assert next(answers) == "Hello A"
+        stream.send(Name("B"))
+        stream.close_send()
+        assert list(answers) == ["Hello B"]
+
+
+def test_publishing(client: tuple[SyncClient, list[str]]) -> None:
+    client[0].publish("names", Name("Ada"), confirm=True)
+    assert client[0].flush() == 0
+    assert client[1] == ["Ada"]
+
+
+def test_calls_of_several_threads(client: tuple[SyncClient, list[str]]) -> None:
+    answers: list[str] = []
+
+    def call(number: int) -> None:
+        answers.append(client[0].call("greeter", "Greeter.Hello", Name(str(number)), str))
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(answers) == [f"Hello {number}" for number in range(8)]
+
+
+def test_a_client_that_is_not_open_says_so() -> None:
+    with pytest.raises(Closed, match="not open"):
+        SyncClient().call("greeter", "Greeter.Hello", Name("Ada"))
