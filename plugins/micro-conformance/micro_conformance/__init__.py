@@ -2,21 +2,28 @@
 
 import pytest
 
-MODULES = ("suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "codec", "broker")
+MODULES = (
+    "suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "codec", "broker", "rpc_work",
+    "client", "server",
+)  # fmt: skip
 pytest.register_assert_rewrite(*(f"micro_conformance.{module}" for module in MODULES))
 
 from micro_conformance.broker import BrokerConformance  # noqa: E402
+from micro_conformance.client import ClientConformance  # noqa: E402
 from micro_conformance.codec import CodecConformance  # noqa: E402
 from micro_conformance.registry import RegistryConformance  # noqa: E402
 from micro_conformance.selector import SelectorConformance  # noqa: E402
+from micro_conformance.server import ServerConformance  # noqa: E402
 from micro_conformance.suite import promises  # noqa: E402
 from micro_conformance.transport import TransportConformance  # noqa: E402
 
 __all__ = [
     "BrokerConformance",
+    "ClientConformance",
     "CodecConformance",
     "RegistryConformance",
     "SelectorConformance",
+    "ServerConformance",
     "TransportConformance",
     "promises",
 ]

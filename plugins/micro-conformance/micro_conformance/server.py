@@ -1,0 +1,189 @@
+"""What every server owes: the promises of `micro_core.server`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import pytest
+
+from micro_conformance.rpc_work import SERVICE, Greeting, Work, call, memory_parts, node_of, record_of, stream
+from micro_conformance.suite import Suite, promise
+from micro_core import (
+    Caller,
+    Channel,
+    Conflict,
+    Context,
+    Executed,
+    Head,
+    InternalError,
+    Limits,
+    Message,
+    MicroError,
+    NotFound,
+    Running,
+    Server,
+)
+from micro_core.testing import make_part
+
+__all__ = ["ServerConformance"]
+
+
+@dataclass
+class Served:
+    """A server that runs, and the ways to it."""
+
+    server: Server
+    running: Running
+    client: Caller
+    channel: Channel
+    work: Work
+    events: list[tuple[str, bytes]]
+
+    async def try_call(self, method: str) -> None:
+        """Make a call whatever becomes of it."""
+        try:
+            await self.client.call(call(method, timeout=math.inf, retries=0))
+        except MicroError:
+            pass
+
+
+class ServerConformance(Suite):
+    """Subclass it, and give ``plugin`` and ``options``. Callers are the client ``rpc`` on the memory parts."""
+
+    kind = "server"
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Served]:
+        """Run a server of `Work` and a client of it."""
+        work = Work()
+        events: list[tuple[str, bytes]] = []
+
+        async def on_event(topic: str, message: Message, context: Context) -> None:
+            events.append((topic, message.body))
+
+        async with memory_parts(self.network) as (registry, parts):
+            selector = make_part("selector", "roundrobin")
+            client = make_part("client", "rpc", registry=registry, selector=selector, **parts)
+            server = self.make(**parts)
+            assert isinstance(server, Server)
+            serving = server.serve(SERVICE, "127.0.0.1:0", work.handlers, on_event, Limits())
+            async with client, serving as running:
+                node = node_of(running.address, server)
+                await registry.register(record_of(node))
+                yield Served(server, running, client, parts["transport"].connect(node), work, events)
+
+    @promise()
+    async def test_nodes_say_which_protocol_it_speaks(self) -> None:
+        async with self.serving() as served:
+            assert served.server.metadata.get("protocol")
+
+    # Calls
+
+    @promise()
+    async def test_a_call_is_answered_by_its_handler(self) -> None:
+        async with self.serving() as served:
+            assert await served.client.call(call("Hello", "John", Greeting)) == Greeting("Hello John")
+
+    @promise()
+    async def test_an_unknown_endpoint_is_not_found_and_not_executed(self) -> None:
+        async with self.serving() as served:
+            with pytest.raises(NotFound) as raised:
+                await served.client.call(call("Nothing"))
+        assert raised.value.executed is Executed.NO
+
+    @promise()
+    async def test_an_error_that_a_handler_means_arrives_as_it_is(self) -> None:
+        async with self.serving() as served:
+            with pytest.raises(Conflict, match="John is taken") as raised:
+                await served.client.call(call("Taken", "John"))
+        assert raised.value.executed is Executed.YES
+
+    @promise()
+    async def test_any_other_exception_is_masked_and_its_neighbours_go_on(self) -> None:
+        async with self.serving() as served, anyio.create_task_group() as tasks:
+            tasks.start_soon(served.client.call, call("Hold"))
+            await served.work.started.wait()
+            with pytest.raises(InternalError) as raised:
+                await served.client.call(call("Fail", "secret"))
+            assert "secret" not in str(raised.value)
+            assert not served.work.cancelled.is_set()
+            served.work.released.set()
+
+    @promise()
+    async def test_streams_of_every_kind(self) -> None:
+        async with self.serving() as served:
+            for method, sent, got in [
+                ("Count", ["a"], ["a 0", "a 1", "a 2"]),
+                ("Join", ["a", "b", "c"], ["a, b, c"]),
+                ("Chat", ["a", "b", "c"], ["A", "B", "C"]),
+            ]:
+                opened = await served.client.open(stream(method))
+                for text in sent:
+                    await opened.send(text)
+                await opened.close_send()
+                assert [text async for text in opened] == got
+                await opened.aclose()
+
+    @promise()
+    async def test_an_event_comes_to_on_event(self) -> None:
+        async with self.serving() as served:
+            headers = {b"Micro-Topic": b"news", b"Content-Type": b"application/json"}
+            reply = await served.channel.call(Head(headers), 1, {}, b'"body"', math.inf)
+            assert served.events == [("news", b'"body"')]
+            assert not reply.headers.get(b"Micro-Error")
+
+    # What cancels a handler
+
+    @promise()
+    async def test_the_deadline_of_a_call_cancels_its_handler(self) -> None:
+        async with self.serving() as served:
+            headers = {b"Micro-Endpoint": b"Work.Hold", b"Micro-Service": SERVICE.encode(), b"Timeout": b"100000000"}
+            head = Head({**headers, b"Content-Type": b"application/json"})
+            reply = await served.channel.call(head, 1, {}, b'"a"', math.inf)
+            assert served.work.cancelled.is_set()
+            assert reply.headers[b"Micro-Error"]
+
+    @promise()
+    async def test_a_caller_that_goes_away_cancels_its_handler(self) -> None:
+        async with self.serving() as served:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(served.client.call, call("Hold", timeout=math.inf))
+                await served.work.started.wait()
+                tasks.cancel_scope.cancel()
+            await served.work.cancelled.wait()
+
+    @promise()
+    async def test_leaving_cancels_what_is_left(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            async with self.serving() as served:
+                tasks.start_soon(served.try_call, "Hold")
+                await served.work.started.wait()
+            assert served.work.cancelled.is_set()
+
+    # Draining
+
+    @promise()
+    async def test_drain_waits_for_what_is_in_flight(self) -> None:
+        async with self.serving() as served, anyio.create_task_group() as tasks:
+            tasks.start_soon(served.client.call, call("Hold", timeout=math.inf))
+            await served.work.started.wait()
+            with anyio.move_on_after(0.1) as waiting:
+                await served.running.drain()
+            assert waiting.cancelled_caught
+            assert served.running.in_flight == 1
+            served.work.released.set()
+            await served.running.drain()
+            assert served.running.in_flight == 0
+
+    @promise()
+    async def test_a_server_that_drains_refuses_new_calls_as_not_executed(self) -> None:
+        async with self.serving() as served:
+            assert await served.client.call(call("Echo")) == "a"  # there is a connection from now on
+            await served.running.drain()
+            with pytest.raises(MicroError) as raised:
+                await served.client.call(call("Echo", retries=0))
+        assert raised.value.executed is Executed.NO
