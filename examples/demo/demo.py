@@ -8,7 +8,7 @@ import socket
 import sys
 from contextlib import ExitStack
 
-from program import Broken, Program
+from program import GREETER, Broken, Program
 
 MDNS = {"MICRO_REGISTRY": "mdns://?interface=127.0.0.1"}
 MEMORY = {"MICRO_REGISTRY": "memory", "MICRO_TRANSPORT": "memory", "MICRO_BROKER": "memory", "MICRO_SELECTOR": "p2c"}
@@ -59,7 +59,7 @@ def kill_one(first: Program, second: Program) -> None:
 
 def name_the_nodes() -> None:
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    static = {"MICRO_REGISTRY": f"static://?greeter={','.join(addresses)}"}
+    static = {"MICRO_REGISTRY": f"static://?{GREETER}={','.join(addresses)}"}
     with ExitStack() as running:
         title("The same programs where multicast does not reach: everybody is told the addresses", static)
         greeters = start_greeters(running, static, *addresses)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
-from demo_greeter import Greeter, Greeting, Name
+from demo_greeter import GREETER, Greeter, Greeting, Name
 
 from micro_core import Client, Executed, MicroError, Node, Selector
 
@@ -33,7 +33,7 @@ async def main() -> None:
     selector = InTurn()
     async with Client(selector=selector) as client:
         # Generous, so that nothing but the kill makes a call fail.
-        greeter = client.proxy("greeter", Greeter, timeout=30, attempt_timeout=15)
+        greeter = client.proxy(GREETER, Greeter, timeout=30, attempt_timeout=15)
         with anyio.fail_after(10):
             while len({(await greeter.hello(Name("Ada"))).by for _ in range(2)}) < 2:
                 pass

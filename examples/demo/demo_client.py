@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import anyio
-from demo_greeter import Greeter, Greeting, Name
+from demo_greeter import GREETER, Greeter, Greeting, Name
 
 from micro_core import Client, PublishError
 
@@ -17,7 +17,7 @@ SECONDS_TO_HEAR_EVERY_GREETER = 10
 
 async def main(greeters: int) -> None:
     async with Client() as client:
-        greeter = client.proxy("greeter", Greeter)
+        greeter = client.proxy(GREETER, Greeter)
         await call(greeter, greeters)
         await stream(greeter)
         await publish(client)

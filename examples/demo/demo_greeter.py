@@ -8,6 +8,9 @@ import anyio
 
 from micro_core import Service, endpoint, idempotent
 
+GREETER = os.environ.get("DEMO_GREETER", "greeter")
+"""The service's name: one for each run, so that two demos on one machine do not meet."""
+
 MY_NAME = os.environ.get("DEMO_NAME", "greeter")
 THINKING_SECONDS = 1.0
 MANY_CALLS = 32
@@ -24,7 +27,7 @@ class Greeting:
     by: str
 
 
-service = Service("greeter")
+service = Service(GREETER)
 
 
 @service.handler

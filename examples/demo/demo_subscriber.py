@@ -1,6 +1,6 @@
 """The demo's subscriber: greets whoever is announced, by calling a greeter."""
 
-from demo_greeter import Greeter, Name
+from demo_greeter import GREETER, Greeter, Name
 
 from micro_core import Service
 
@@ -9,7 +9,7 @@ service = Service("subscriber")
 
 @service.subscriber("arrivals", queue="reception")
 async def on_arrival(arrival: Name) -> None:
-    greeting = await service.client.proxy("greeter", Greeter).hello(arrival)
+    greeting = await service.client.proxy(GREETER, Greeter).hello(arrival)
     print(f"got a message: {arrival.name} has arrived. {greeting.text}! ({greeting.by} says)", flush=True)
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Self
 
 FOLDER = Path(__file__).parent
+GREETER = f"greeter-{os.getpid()}"
 PATIENCE = 30.0  # seconds until something that must happen counts as not happening
 
 
@@ -29,7 +30,7 @@ class Program:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(FOLDER / script), *arguments],
-            env=_clean_environment() | {"DEMO_NAME": label} | environment,
+            env=_clean_environment() | {"DEMO_NAME": label, "DEMO_GREETER": GREETER} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,
