@@ -58,7 +58,9 @@ class Part:
         return self._written(self.addresses, self.options)
 
     def __repr__(self) -> str:
-        shown = self._written(tuple(map(hide_in_address, self.addresses)), hide_in_mapping(self.options))
+        # All addresses as one: a password may hold the comma that parts them.
+        addresses = (hide_in_address(",".join(self.addresses)),) if self.addresses else ()
+        shown = self._written(addresses, hide_in_mapping(self.options))
         return f"<{self.kind} {shown} from {self.source}>"
 
     def _written(self, addresses: tuple[str, ...], options: Mapping[str, str]) -> str:
@@ -84,7 +86,7 @@ def parse_addresses(text: str, source: str) -> tuple[str, ...]:
     try:
         return _addresses(text)
     except _Malformed as error:
-        shown = hide_in_address(text[:200])
+        shown = hide_in_address(text)[:200]
         raise ConfigError(f"address {shown!r} (from {source}): {error}; write host:port[,host:port…]") from None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from micro_core.errors import ConfigError, PluginError
+from micro_core.errors import ConfigError, PluginError, RegistryError
 
 __all__ = ["run_process"]
 
@@ -28,7 +28,7 @@ def run_process(service: AbstractAsyncContextManager[Any], backend: str) -> None
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         anyio.run(_until_signal, service, backend=backend, backend_options=_options(backend))
-    except (ConfigError, PluginError) as error:
+    except (ConfigError, PluginError, RegistryError) as error:
         raise SystemExit(str(error)) from error
 
 
@@ -47,7 +47,7 @@ async def _until_signal(service: AbstractAsyncContextManager[Any]) -> None:
             async with service:
                 await stop.wait()
                 log.info("stopping: %r", service)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:

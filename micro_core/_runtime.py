@@ -150,6 +150,11 @@ class _Workers(Runner):
                     turn = CALLS_PER_TURN
                     await _give_way(task)
                 continue
+            except BaseException:  # what stops a process, or a job that breaks its promise, takes this worker alone
+                self._woken = False
+                if queue:
+                    self._wake()
+                raise
             self._woken = False
             if queue:
                 self._wake()

@@ -54,7 +54,7 @@ class Fence:
 
     def ends(self, error: BaseException) -> bool:
         """Tell whether ``error`` must go on to the runner: it cancelled the job, or the whole process is to stop."""
-        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        if isinstance(error, KeyboardInterrupt):
             return True
         if not isinstance(error, anyio.get_cancelled_exc_class()):
             return False
@@ -74,7 +74,8 @@ class Fence:
             error.executed = Executed.YES if self.started else Executed.NO
             return error_to_wire(error, service)
         if isinstance(error, anyio.get_cancelled_exc_class()) and self.scope is not None and self.scope.cancel_called:
-            return error_to_wire(Timeout(f"{service} did not finish before the deadline of the call"), service)
+            text = f"{service} did not finish before the deadline of the call"
+            return error_to_wire(Timeout(text, executed=Executed.MAYBE), service)
         reference = secrets.token_hex(4)
         log.error(
             "handler failed, reference %s: %r", reference, self.request.headers.get(b"Micro-Endpoint"), exc_info=error

@@ -156,6 +156,7 @@ def test_errors_hide_secrets(text: str) -> None:
 @given(st.from_regex(r"[a-z]{1,10}", fullmatch=True), st.from_regex(r"[A-Za-z0-9:/?=,%-]{6,12}", fullmatch=True))
 @example("a", "00000/")
 @example("a", "1?x=")
+@example("a", "00000,")
 def test_password_is_hidden_however_the_text_is_malformed(user: str, password: str) -> None:
     assume(password not in f"etcd://{user}:***@host" and password not in "name[@distribution][://[address[,address…]]")
     try:

@@ -64,6 +64,8 @@ class Greeter:
     async def fail(self, request: HelloRequest) -> HelloResponse:
         if request.name == "exit":
             raise SystemExit(3)
+        if request.name == "generator":
+            raise GeneratorExit
         if request.name == "missing":
             raise NotFound("no such person", id="people")
         raise RuntimeError("secret")
@@ -162,7 +164,10 @@ async def test_a_caller_that_goes_away_cancels_the_handler() -> None:
             await instance.cancelled.wait()
 
 
-@pytest.mark.parametrize(("name", "error"), [("exit", InternalError), ("missing", NotFound), ("other", InternalError)])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("exit", InternalError), ("generator", InternalError), ("missing", NotFound), ("other", InternalError)],
+)
 async def test_whatever_a_handler_raises_is_one_failed_call(name: str, error: type[Exception]) -> None:
     async with greeter() as (client, _):
         with pytest.raises(error) as raised:

@@ -120,7 +120,8 @@ def test_what_is_no_message_is_refused() -> None:
     sent_count=st.integers(-(2**63), 2**63 - 1),
     ids=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5),
     scores=st.dictionaries(st.text(max_size=5), st.integers(0, 2**64 - 1), max_size=3),
-    warmth=st.floats(width=32, allow_nan=False),
+    # Old versions of protobuf round the very largest floats to what they then refuse.
+    warmth=st.floats(width=32, min_value=-(2.0**127), max_value=2.0**127),
 )
 def test_messages_round_trip(greeting: Any, **fields: Any) -> None:
     message = greeting(**fields)

@@ -143,7 +143,7 @@ class HttpChannel(Channel):
             raise self._too_late()
         link: Link | None = None
         try:
-            with anyio.move_on_at(min(deadline, started + self._options.dial_timeout)):
+            with anyio.CancelScope(deadline=min(deadline, started + self._options.dial_timeout)):
                 link = await driver.connect(self._host, self._port, owner)
         except OSError as error:
             text = error.strerror or str(error) or type(error).__name__
@@ -180,7 +180,7 @@ class HttpChannel(Channel):
         assert self._asking is not None
         waiter = self._get_driver().waiter()
         self._asking.append(waiter)
-        with anyio.move_on_at(deadline) as scope:
+        with anyio.CancelScope(deadline=deadline) as scope:
             failed: ConnectFailed | None = await waiter
             if failed is not None:
                 raise ConnectFailed(failed.detail, node=failed.node) from failed
