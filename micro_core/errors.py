@@ -75,6 +75,7 @@ class MicroError(Exception):
     """
 
     default_code: ClassVar[int] = 500
+    default_executed: ClassVar[Executed] = Executed.YES
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class MicroError(Exception):
         *,
         code: int = 0,
         id: str = "",
-        executed: Executed = Executed.YES,
+        executed: Executed | None = None,
         service: str = "",
         node: str = "",
         attempts: int = 0,
@@ -91,7 +92,7 @@ class MicroError(Exception):
         self.detail = detail
         self.code = code or self.default_code
         self.id = id
-        self.executed = executed
+        self.executed = executed or self.default_executed
         self.service = service
         self.node = node
         self.attempts = attempts
@@ -109,6 +110,7 @@ class ConfigError(MicroError):
     """A setting is wrong; nothing was started."""
 
     default_code = 400
+    default_executed = Executed.NO
 
 
 class PluginError(MicroError):
@@ -130,7 +132,9 @@ class DecodeError(BadRequest):
 
 
 class EncodeError(BadRequest):
-    """A value cannot be written in the content type that was asked for."""
+    """A value cannot be written in the content type that was asked for; nothing was sent."""
+
+    default_executed = Executed.NO
 
 
 class Unauthorized(MicroError):
