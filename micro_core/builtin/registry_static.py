@@ -127,7 +127,7 @@ def read_file(path: Path) -> list[Record]:
         written = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _File)
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}; it shall be a TOML file of services") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{where} is not valid: {error}; docs/registry-static.md has the form") from error
     records: dict[tuple[str, str], Record] = {}
     for service in written.service:
