@@ -159,7 +159,7 @@ def _build(session: nox.Session) -> None:
 def _pytest(session: nox.Session, *paths: str, ignore: list[str] | None = None) -> None:
     """Run tests against what is installed: nothing of the tree can be imported."""
     session.run(
-        "python", "-m", "pytest", "-n", "4", "--dist", "loadfile",
+        "python", "-m", "pytest", "-n", "2", "--dist", "loadfile",
         *paths, *(f"--ignore={path}" for path in ignore or []), *session.posargs,
         env={"PYTHONSAFEPATH": "1", "MICRO_TESTS_FROM_WHEELS": "1", "MICRO_DIST": str(DIST)},
     )  # fmt: skip
