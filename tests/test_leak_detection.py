@@ -20,7 +20,8 @@ def run(folder: Path, body: str, only: str) -> subprocess.CompletedProcess[str]:
     shutil.copy(CONFTEST, folder)
     source = f"import anyio.to_thread, pytest\npytestmark = pytest.mark.anyio\nKEPT = []\n{body}\n"
     (folder / "test_it.py").write_text(source, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-k", only]
+    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # else a conftest above the folder counts too
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", only]
     return subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
 
 

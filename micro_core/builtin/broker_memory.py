@@ -26,7 +26,7 @@ log = logging.getLogger("micro.broker.memory")
 CLOSING_SECONDS = 5.0
 """How long closing waits for the outbox."""
 
-FLUSH_MARGIN = 0.005
+FLUSH_MARGIN = 0.05
 """Seconds before the caller's scope ends at which `MemoryBroker.flush` returns what is left."""
 
 
