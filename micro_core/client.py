@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
+from micro_core.errors import BadRequest, Executed
 from micro_core.registry import Node, Record
 
 __all__ = ["Call", "CallOptions", "Caller", "ClientDefaults", "ClientStream", "Filter"]
@@ -38,6 +39,26 @@ class CallOptions:
     """Instead of the one that belongs to the request's type."""
     metadata: Mapping[str, str] | None = None
     """Headers to send."""
+
+    def __post_init__(self) -> None:
+        """Raise `BadRequest` for what cannot be meant, before anything is sent."""
+        for name in ("timeout", "attempt_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not _is_seconds(seconds):
+                raise _bad(f"{name}={seconds!r} is not valid: seconds as a number from 0, or math.inf for no limit")
+        if self.retries is not None and not (type(self.retries) is int and self.retries >= 0):
+            raise _bad(f"retries={self.retries!r} is not valid: a whole number from 0")
+        for name, value in (self.metadata or {}).items():
+            if not (isinstance(name, str) and isinstance(value, str)):
+                raise _bad(f"metadata {name!r}: {value!r} is not valid: names and values are texts")
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _bad(detail: str) -> BadRequest:
+    return BadRequest(detail, executed=Executed.NO)
 
 
 DEFAULT_OPTIONS = CallOptions()

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from micro_core._client import Client
 from micro_core.client import ClientStream
-from micro_core.errors import Closed
+from micro_core.errors import Closed, MicroError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from anyio.from_thread import BlockingPortal
 
 __all__ = ["SyncClient", "SyncStream"]
@@ -23,9 +25,12 @@ Response = TypeVar("Response")
 class SyncStream(Generic[Response]):
     """An open stream; iterate over it for the answers."""
 
-    def __init__(self, portal: BlockingPortal, stream: ClientStream[Response]) -> None:
+    def __init__(
+        self, portal: BlockingPortal, stream: ClientStream[Response], sending: Future[None] | None = None
+    ) -> None:
         self._portal = portal
         self._stream = stream
+        self._sending = sending
 
     def send(self, request: Any) -> None:
         """Send one message. Raises as `ClientStream.send`."""
@@ -37,10 +42,21 @@ class SyncStream(Generic[Response]):
 
     def __iter__(self) -> Iterator[Response]:
         while True:
-            ended, reply = self._portal.call(_next, self._stream)
+            try:
+                ended, reply = self._portal.call(_next, self._stream)
+            except MicroError:
+                self.check_requests()
+                raise
             if ended:
+                self.check_requests()
                 return
             yield reply
+
+    def check_requests(self) -> None:
+        """Raise what taking the stream's ``requests`` has raised, if anything."""
+        sending = self._sending
+        if sending is not None and sending.done() and not sending.cancelled():
+            sending.result()
 
 
 async def _next(stream: ClientStream[Any]) -> tuple[bool, Any]:
@@ -48,6 +64,26 @@ async def _next(stream: ClientStream[Any]) -> tuple[bool, Any]:
         return False, await stream.receive()
     except StopAsyncIteration:
         return True, None
+
+
+async def _send_all(stream: ClientStream[Any], requests: Iterator[Any]) -> None:
+    """Send ``requests`` and close that direction. Raises what they raise; whoever reads learns how the stream fared."""
+    from anyio.to_thread import run_sync
+
+    end = object()
+    while True:
+        try:
+            request = await run_sync(next, requests, end, abandon_on_cancel=True)
+        except Exception:
+            await stream.aclose()
+            raise
+        try:
+            if request is end:
+                await stream.close_send()
+                return
+            await stream.send(request)
+        except MicroError:
+            return
 
 
 class SyncClient:
@@ -110,13 +146,23 @@ class SyncClient:
 
     @contextmanager
     def stream(
-        self, service: str, endpoint: str, response_type: Any = Any, requests: Iterable[Any] = (), **options: Any
+        self, service: str, endpoint: str, response_type: Any = Any, requests: Iterable[Any] | None = None, **options: Any
     ) -> Iterator[SyncStream[Any]]:
-        """Open a stream and send ``requests``; leaving the context leaves the stream. Options as `Client.call`."""
+        """Open a stream; leaving the context leaves it. Options as `Client.call`.
+
+        ``requests``, if given, are all that is sent: taken in a thread of their own as fast as the server takes them,
+        while answers are read. An exception of theirs ends the stream, and is raised in place of further answers.
+        """
         portal, client = self._opened_client()
         opening = client.stream(service, endpoint, response_type, **options)
         with portal.wrap_async_context_manager(opening) as stream:
-            held: SyncStream[Any] = SyncStream(portal, stream)
-            for request in requests:
-                held.send(request)
-            yield held
+            if requests is None:
+                yield SyncStream(portal, stream)
+                return
+            sending = portal.start_task_soon(_send_all, stream, iter(requests))
+            held: SyncStream[Any] = SyncStream(portal, stream, sending)
+            try:
+                yield held
+            finally:
+                sending.cancel()
+            held.check_requests()

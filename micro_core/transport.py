@@ -59,6 +59,12 @@ class Stream(ABC):
     async def receive(self) -> Message:
         """Return the next message. Raises `ConnectionLost` when the peer is gone, `ProtocolError` for nonsense."""
 
+    def discard(self) -> None:
+        """Take note that nobody receives any more: what is unread is dropped, and so is what still comes.
+
+        A stream that does nothing here may keep a request from being abandoned until its messages were received.
+        """
+
     @abstractmethod
     async def aclose(self) -> None:
         """Send what is queued, bounded in time, and let go of the connection. Closing twice is fine."""

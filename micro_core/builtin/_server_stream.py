@@ -91,6 +91,7 @@ class StreamExchange(Fence):
             argument = await anext(argument, _MISSING)
             if argument is _MISSING:
                 raise BadRequest(f"{route.handler.name}: the stream ended before its argument")
+            self.stream.discard()
         self.started = True
         await fold(self._drive, route.middleware)(context, argument)
 

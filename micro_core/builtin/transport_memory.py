@@ -147,7 +147,7 @@ class _Connection:
     def __init__(self, listener: MemoryListener, remote: str) -> None:
         self.listener = listener
         self.remote = remote
-        self.turns = anyio.Semaphore(listener.limits.calls)
+        self.in_flight = 0
         self.lost = ""
         self.losing: set[Callable[[str], None]] = set()
         """What to tell when the connection is lost."""
@@ -201,7 +201,7 @@ class MemoryChannel(Channel):
         self._network = network
         self._address = address
         self._remote = network.free_address()
-        self._connection: _Connection | None = None
+        self._connections: list[_Connection] = []
         self._streams: set[_Connection] = set()
         self._closing = closing
         self._closed = False
@@ -212,7 +212,9 @@ class MemoryChannel(Channel):
         connection = self._connected()
         call: _Call | None = None
         with anyio.CancelScope(deadline=deadline):
-            async with connection.turns:
+            connection.in_flight += 1
+            try:
+                await anyio.lowlevel.checkpoint()
                 if connection.lost:
                     raise ConnectionLost(connection.lost, executed=Executed.NO)
                 connection.listener.refuse(message)
@@ -222,6 +224,8 @@ class MemoryChannel(Channel):
                     await call.done.wait()
                 finally:
                     call.give_up()
+            finally:
+                connection.in_flight -= 1
         if call and call.reply:
             return call.reply
         if call and call.error:
@@ -243,9 +247,13 @@ class MemoryChannel(Channel):
             raise Timeout(f"the deadline had passed before {self._address} was called", executed=Executed.NO)
 
     def _connected(self) -> _Connection:
-        if self._connection is None or self._connection.lost:
-            self._connection = self._connect()
-        return self._connection
+        """Return a connection that has room for one more call."""
+        self._connections = [connection for connection in self._connections if not connection.lost]
+        for connection in self._connections:
+            if connection.in_flight < connection.listener.limits.calls:
+                return connection
+        self._connections.append(self._connect())
+        return self._connections[-1]
 
     def _connect(self) -> _Connection:
         listener = self._network.listener(self._address)
@@ -259,9 +267,8 @@ class MemoryChannel(Channel):
 
     def lose(self, reason: str) -> None:
         """Break off what is in flight."""
-        for connection in (self._connection, *tuple(self._streams)):
-            if connection is not None:
-                connection.lose(reason)
+        for connection in (*self._connections, *self._streams):
+            connection.lose(reason)
 
     def __repr__(self) -> str:
         return f"<MemoryChannel to {self._address}, {'closed' if self._closed else 'open'}>"

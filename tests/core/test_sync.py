@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,40 @@ def test_streams(client: tuple[SyncClient, list[str]]) -> None:
         stream.send(Name("B"))
         stream.close_send()
         assert list(answers) == ["Hello B"]
+
+
+def test_many_requests_are_sent_while_the_answers_are_read(client: tuple[SyncClient, list[str]]) -> None:
+    requests = (Name(str(number)) for number in range(2000))
+    with client[0].stream("greeter", "Greeter.Chat", str, requests) as stream:
+        assert list(stream) == [f"Hello {number}" for number in range(2000)]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_an_exception_of_the_requests_comes_out_of_the_stream(
+    client: tuple[SyncClient, list[str]], read: bool
+) -> None:
+    def requests() -> Iterator[Name]:
+        yield Name("Ada")
+        raise ValueError("no more names")
+
+    with pytest.raises(ValueError, match="no more names"):
+        with client[0].stream("greeter", "Greeter.Chat", str, requests()) as stream:
+            if read:
+                list(stream)
+            while not stream._sending.done():  # type: ignore[union-attr]
+                time.sleep(0.001)
+
+
+def test_a_stream_is_left_though_its_requests_are_not_at_their_end(client: tuple[SyncClient, list[str]]) -> None:
+    released = threading.Event()
+
+    def requests() -> Iterator[Name]:
+        yield Name("Ada")
+        released.wait(30)
+
+    with client[0].stream("greeter", "Greeter.Chat", str, requests()) as stream:
+        assert next(iter(stream)) == "Hello Ada"
+    released.set()
 
 
 def test_publishing(client: tuple[SyncClient, list[str]]) -> None:

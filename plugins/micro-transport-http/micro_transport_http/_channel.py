@@ -57,6 +57,8 @@ class HttpChannel(Channel):
         self._start = request_line(address)
         self._pool: Pool | None = None
         self._mux: MuxConnection | None = None
+        """The one of ``_muxes`` that had room last."""
+        self._muxes: list[MuxConnection] = []
         self._asking: list[Waiter] | None = None
         self._on_closed = closed
         self._closed = False
@@ -65,7 +67,7 @@ class HttpChannel(Channel):
         key = b"%d" % id
         data = message(self._start, head, key, headers, body)
         mux = self._mux
-        if mux is None or len(data) > _LARGE:
+        if mux is None or mux.is_full or len(data) > _LARGE:
             mux = await self._connection_for(data, deadline)
             if mux is None:
                 return await self._call_alone(data, deadline)
@@ -101,9 +103,10 @@ class HttpChannel(Channel):
         self._on_closed(self)
         if self._pool is not None:
             self._pool.close()
-        if self._mux is not None:
-            self._mux.finish()
-            self._mux = None
+        for mux in tuple(self._muxes):
+            mux.finish()
+        self._muxes.clear()
+        self._mux = None
 
     def _open(self) -> Driver:
         if self._closed:
@@ -162,18 +165,29 @@ class HttpChannel(Channel):
     # ------------------------------------------------------------------------------------------ many at once
 
     async def _connection_for(self, data: bytes, deadline: float) -> MuxConnection | None:
-        """Return the connection that carries many calls, asking for it once; none where the call goes alone."""
+        """Return a connection that carries many calls and has room, asking for one; none where the call goes alone."""
         while True:
             driver = self._open()
             if len(data) > _LARGE:
                 return None
-            if self._mux is not None:
+            if self._choose_mux():
                 return self._mux
             if not self._may_ask(driver.time()):
                 return None
             if self._asking is None:
                 return await self._ask(deadline)
             await self._wait_for_asking(deadline)
+
+    def _choose_mux(self) -> bool:
+        """Take the first connection with room, so that others fall idle; the least busy where there are many."""
+        for mux in self._muxes:
+            if not mux.is_full:
+                self._mux = mux
+                return True
+        if len(self._muxes) < self._options.pool_size:
+            return False
+        self._mux = min(self._muxes, key=lambda mux: mux.in_flight)
+        return True
 
     async def _wait_for_asking(self, deadline: float) -> None:
         """Wait until another call has asked."""
@@ -196,13 +210,13 @@ class HttpChannel(Channel):
             connection = await self._dial_single(deadline)
             until = driver.time() + self._options.dial_timeout
             try:
-                agreed = await connection.ask(self._question(), min(deadline, until))
+                calls = await connection.ask(self._question(), min(deadline, until))
             except MicroError:
-                agreed = False
+                calls = 0
                 if driver.time() >= deadline:
                     raise self._too_late() from None
-            if agreed:
-                return self._multiplexed(connection.link)
+            if calls:
+                return self._multiplexed(connection.link, calls)
             self._refused_asking(driver.time())
             if connection.is_reusable:
                 if self._pool is None:
@@ -226,7 +240,7 @@ class HttpChannel(Channel):
             MUX,
         )
 
-    def _multiplexed(self, link: Link) -> MuxConnection:
+    def _multiplexed(self, link: Link, calls: int) -> MuxConnection:
         options = self._options
         mux = MuxConnection(
             self._get_driver(),
@@ -234,20 +248,25 @@ class HttpChannel(Channel):
             self._address,
             self._start,
             self._mux_ended,
+            calls=calls,
             headers=options.reply_headers,
             body=options.reply_body,
         )
         link.owner = mux
-        self._mux = mux
-        if self._closed:
-            self._mux = None
+        if not self._closed:
+            self._mux = mux
+            self._muxes.append(mux)
         if link.lost:
             mux.lost()
         return mux
 
-    def _mux_ended(self) -> None:
-        self._mux = None
+    def _mux_ended(self, mux: MuxConnection) -> None:
+        if mux in self._muxes:
+            self._muxes.remove(mux)
+        if self._mux is mux:
+            self._mux = None
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"multiplexed, {self._mux.in_flight} calls" if self._mux else "open"
+        calls = sum(mux.in_flight for mux in self._muxes)
+        state = "closed" if self._closed else f"multiplexed, {calls} calls" if self._muxes else "open"
         return f"<HttpChannel {self._address} {state}>"

@@ -31,6 +31,9 @@ __all__ = ["ClientStream", "MuxConnection", "SingleConnection", "refused"]
 
 _LINGER_SECONDS = 1.0
 
+_CALLS = 100
+"""Calls at once on a connection whose peer does not say how many it takes (docs/protocol.md §2)."""
+
 
 def refused(status: int, body: bytes, address: str) -> MicroError:
     """Return the error for an answer that is no reply (docs/protocol.md §3)."""
@@ -106,14 +109,17 @@ class SingleConnection(_Connection):
             raise refused(status, reply.body, self.address)
         return reply
 
-    async def ask(self, data: bytes, deadline: float) -> bool:
-        """Ask for multiplexing; return whether the peer speaks it. Raises as `call` does."""
+    async def ask(self, data: bytes, deadline: float) -> int:
+        """Ask for multiplexing; return how many calls the peer takes at once, 0 for no. Raises as `call` does."""
         self._is_asking = True
         try:
             status, reply = await self._exchange(data, deadline)
         finally:
             self._is_asking = False
-        return status == 101 and reply.headers.get(b"Upgrade", b"").lower() == MUX
+        if status != 101 or reply.headers.get(b"Upgrade", b"").lower() != MUX:
+            return 0
+        calls = reply.headers.get(b"Micro-Calls", b"")
+        return max(int(calls), 1) if calls.isdigit() and len(calls) < 10 else _CALLS
 
     async def _exchange(self, data: bytes, deadline: float) -> tuple[int, Message]:
         waiter = self._waiter = self._driver.waiter()
@@ -162,8 +168,9 @@ class MuxConnection(_Connection):
         link: Link,
         address: str,
         start: bytes,
-        ended: Callable[[], None],
+        ended: Callable[[MuxConnection], None],
         *,
+        calls: int,
         headers: int,
         body: int,
     ) -> None:
@@ -171,6 +178,7 @@ class MuxConnection(_Connection):
         self._driver = driver
         self._start = start
         self._ended = ended
+        self._calls = calls
         self.time = driver.time
         self._waiting: dict[bytes, tuple[Waiter, float]] = {}
         self._alarm: Timer | None = None
@@ -181,6 +189,11 @@ class MuxConnection(_Connection):
     def in_flight(self) -> int:
         """How many calls wait for their answers."""
         return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer would leave one more call unread."""
+        return len(self._waiting) >= self._calls
 
     def send(self, id: bytes, data: bytes, deadline: float) -> Waiter:
         """Send a request; the waiter gets the reply, or a `MicroError` as a value."""
@@ -227,7 +240,7 @@ class MuxConnection(_Connection):
         for waiter, _ in waiting.values():
             if not waiter.done():
                 waiter.set_result(error if len(waiting) == 1 else _copy(error))
-        self._ended()
+        self._ended(self)
 
     def _close_if_done(self) -> None:
         if self.is_closing and not self._waiting:

@@ -34,6 +34,7 @@ class MessageStream(Stream):
         self._error: MicroError | None = None
         self._reader: Waiter | None = None
         self._sent = 0
+        self._is_receiving = True
         self.closed = False
         self.on_taken: Callable[[], None] = _nothing
         """Called when a message was taken from the queue."""
@@ -52,7 +53,7 @@ class MessageStream(Stream):
 
     def push(self, incoming: Message) -> None:
         """Queue a message for the receiver."""
-        if not self.closed:
+        if self._is_receiving:
             self._queue.append(incoming)
             self._queued += len(incoming.body)
             self._wake()
@@ -97,10 +98,17 @@ class MessageStream(Stream):
         self.on_taken()
         return incoming
 
+    def discard(self) -> None:
+        self._is_receiving = False
+        self._queue.clear()
+        self._queued = 0
+        self.on_taken()
+
     async def aclose(self) -> None:
         if self.closed:
             return
         self.closed = True
+        self._is_receiving = False
         self._queue.clear()
         self._queued = 0
         self._wake()

@@ -98,27 +98,51 @@ async def test_calls_to_our_peers_share_one_connection(open_transport: Any, node
         assert len({request.remote for request in waiting}) == 1
 
 
-async def test_calls_beyond_the_limit_wait_unread(open_transport: Any, node: Any, head: Head) -> None:
+async def test_calls_beyond_what_a_connection_takes_share_as_few_others_as_carry_them(
+    open_transport: Any, node: Any, head: Head
+) -> None:
     waiting: list[Request] = []
+    all_there = anyio.Event()
 
+    def receive(request: Request) -> None:
+        waiting.append(request)
+        if len(waiting) == 5:
+            all_there.set()
+
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", receive, Limits(calls=2)) as listener:
+        channel = transport.connect(node(listener.address))
+        async with anyio.create_task_group() as tasks:
+            for number in range(5):
+                tasks.start_soon(channel.call, head, number, {}, b"", math.inf)
+            await all_there.wait()
+            for request in waiting:
+                request.respond(Head({}), {}, b"")
+    used = [request.remote for request in waiting]
+    assert sorted(used.count(remote) for remote in set(used)) == [1, 2, 2]
+
+
+async def test_calls_beyond_as_many_connections_as_the_pool_may_have_wait_at_the_peer(
+    open_transport: Any, node: Any, head: Head
+) -> None:
+    taken, arrive = anyio.create_memory_object_stream[Request](10)
     async with (
-        open_transport() as transport,
-        transport.listen("127.0.0.1:0", waiting.append, Limits(calls=2)) as listener,
+        open_transport(pool_size=1) as transport,
+        transport.listen("127.0.0.1:0", taken.send_nowait, Limits(calls=2)) as listener,
+        taken,
+        arrive,
     ):
         channel = transport.connect(node(listener.address))
         async with anyio.create_task_group() as tasks:
             for number in range(5):
                 tasks.start_soon(channel.call, head, number, {}, b"", math.inf)
-            most = 0
-            answered = 0
-            while answered < 5:
-                await anyio.wait_all_tasks_blocked()
-                await anyio.sleep(0.01)
-                most = max(most, len(waiting))
-                if waiting:
-                    waiting.pop(0).respond(Head({}), {}, b"")
-                    answered += 1
-        assert most == 2
+            first, second = await arrive.receive(), await arrive.receive()
+            while "5 calls" not in repr(channel):
+                await anyio.lowlevel.checkpoint()
+            assert arrive.statistics().current_buffer_used == 0
+            first.respond(Head({}), {}, b"")
+            second.respond(Head({}), {}, b"")
+            for _ in range(3):
+                (await arrive.receive()).respond(Head({}), {}, b"")
 
 
 async def test_large_requests_go_alone(open_transport: Any, node: Any, head: Head, echo: Any) -> None:

@@ -51,6 +51,26 @@ async def test_curl_is_answered_like_a_peer(open_transport: Any, echo: Any, tmp_
     assert nothing.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+async def test_calls_beyond_the_limit_of_a_connection_wait_unread(open_transport: Any, dial: Any) -> None:
+    waiting: list[Request] = []
+
+    async with (
+        open_transport() as transport,
+        transport.listen("127.0.0.1:0", waiting.append, Limits(calls=2)) as listener,
+        dial(listener.address) as raw,
+    ):
+        await raw.send(QUESTION)
+        assert b"\r\nMicro-Calls: 2\r\n" in (await raw.message())[0]
+        await raw.send(b"".join(post(b"", b"Micro-Id: %d" % number) for number in range(3)))
+        await raw.send(post(b"", b"Micro-Cancel: 99"))
+        while len(waiting) < 2:
+            await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        assert [request.headers[b"Micro-Id"] for request in waiting] == [b"0", b"1"]
+        waiting[0].respond(ANSWER, {}, b"")
+        assert waiting[2].headers[b"Micro-Id"] == b"2"
+
+
 async def test_any_method_and_path_is_taken(open_transport: Any, echo: Any, dial: Any) -> None:
     async with open_transport() as transport, transport.listen("127.0.0.1:0", echo, Limits()) as listener:
         async with dial(listener.address) as raw:
@@ -267,7 +287,9 @@ async def test_multiplexing_is_agreed_to_and_answers_come_in_any_order(open_tran
             agreement, _ = await raw.message()
             answers = [await raw.message(), await raw.message()]
 
-    assert agreement == b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: micro-mux\r\n\r\n"
+    assert agreement == (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: micro-mux\r\nMicro-Calls: 100\r\n\r\n"
+    )
     assert [body for _, body in answers] == [b"two", b"one"]
     assert b"Micro-Id: 2\r\n" in answers[0][0]
 

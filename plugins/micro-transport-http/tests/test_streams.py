@@ -228,6 +228,31 @@ async def test_a_stream_may_be_refused_with_an_ordinary_answer(
         await stream.aclose()
 
 
+@pytest.mark.parametrize("first", ["discards", "leaves"])
+async def test_a_caller_that_leaves_is_noticed_at_once_by_who_has_discarded_the_rest(
+    open_transport: Any, node: Any, head: Head, requests: Requests, first: str
+) -> None:
+    abandoned = anyio.Event()
+
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", requests, Limits()) as listener:
+        stream = await transport.connect(node(listener.address)).open_stream(math.inf)
+        await stream.send(head, OPEN, b"")
+        request, served = await requests.next_stream()
+        request.abandon = abandoned.set
+        await stream.send(head, OPEN, b"never received")
+        if first == "discards":
+            served.discard()
+        await stream.aclose()
+        if first == "leaves":
+            while "lost" not in repr(served):
+                await anyio.sleep(0.001)
+            assert not abandoned.is_set()
+            served.discard()
+        with anyio.fail_after(5):
+            await abandoned.wait()
+        await served.aclose()
+
+
 async def test_a_closed_stream_refuses_use(open_transport: Any, node: Any, head: Head, requests: Requests) -> None:
     async with open_transport() as transport, transport.listen("127.0.0.1:0", requests, Limits()) as listener:
         stream = await transport.connect(node(listener.address)).open_stream(math.inf)

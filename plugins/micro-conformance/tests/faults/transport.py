@@ -285,9 +285,16 @@ class HeadersAreNotLimited(Faulty):
         return super().listen(address, receive, replace(limits, headers=10_000_000))
 
 
-class CallsAreNotLimited(Faulty):
+class CallsWaitForOneAnother(Faulty):
+    """Keeps to one connection, so that its limit holds up whoever comes later."""
+
     def listen(self, address, receive, limits):
-        return super().listen(address, receive, replace(limits, calls=1000))
+        self.turns = anyio.Semaphore(limits.calls)
+        return super().listen(address, receive, limits)
+
+    async def on_call(self, channel, *arguments):
+        async with self.turns:
+            return await channel.sound_call(*arguments)
 
 
 # Beginning and end
@@ -545,7 +552,7 @@ FAULTS = {
     "test_a_body_at_the_limit_is_taken": LimitOneTooLow,
     "test_a_body_beyond_the_limit_is_refused_and_not_executed": RefusalMayBeExecuted,
     "test_ten_thousand_headers_are_refused_and_not_executed": HeadersAreNotLimited,
-    "test_calls_beyond_the_limit_of_a_connection_wait_unread": CallsAreNotLimited,
+    "test_calls_beyond_the_limit_of_a_connection_wait_for_nobody": CallsWaitForOneAnother,
     "test_port_0_binds_an_address_of_its_own": PortStaysZero,
     "test_an_address_in_use_is_a_config_error": TakesOver,
     "test_an_address_that_is_none_is_a_config_error": AnyAddressWillDo,
