@@ -146,7 +146,12 @@ class SyncClient:
 
     @contextmanager
     def stream(
-        self, service: str, endpoint: str, response_type: Any = Any, requests: Iterable[Any] | None = None, **options: Any
+        self,
+        service: str,
+        endpoint: str,
+        response_type: Any = Any,
+        requests: Iterable[Any] | None = None,
+        **options: Any,
     ) -> Iterator[SyncStream[Any]]:
         """Open a stream; leaving the context leaves it. Options as `Client.call`.
 

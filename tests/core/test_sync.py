@@ -79,9 +79,7 @@ def test_many_requests_are_sent_while_the_answers_are_read(client: tuple[SyncCli
 
 
 @pytest.mark.parametrize("read", [True, False])
-def test_an_exception_of_the_requests_comes_out_of_the_stream(
-    client: tuple[SyncClient, list[str]], read: bool
-) -> None:
+def test_an_exception_of_the_requests_comes_out_of_the_stream(client: tuple[SyncClient, list[str]], read: bool) -> None:
     def requests() -> Iterator[Name]:
         yield Name("Ada")
         raise ValueError("no more names")

@@ -28,7 +28,9 @@ _SLICE = 64 * 1024
 """What is parsed before it is asked again whether to go on reading."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + MUX + b"\r\nMicro-Calls: %d\r\n\r\n"
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + MUX + b"\r\nMicro-Calls: %d\r\n\r\n"
+)
 _CLOSING_ANSWER = ANSWER + b"Connection: close\r\n"
 _NOT_ASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
