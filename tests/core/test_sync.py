@@ -84,7 +84,7 @@ def test_an_exception_of_the_requests_comes_out_of_the_stream(client: tuple[Sync
         yield Name("Ada")
         raise ValueError("no more names")
 
-    with pytest.raises(ValueError, match="no more names"):
+    with pytest.raises(ValueError, match="no more names"):  # noqa: PT012
         with client[0].stream("greeter", "Greeter.Chat", str, requests()) as stream:
             if read:
                 list(stream)
