@@ -244,7 +244,7 @@ async def test_a_caller_that_leaves_is_noticed_at_once_by_who_has_discarded_the_
             served.discard()
         await stream.aclose()
         if first == "leaves":
-            while "lost" not in repr(served):
+            while "lost" not in repr(served):  # noqa: ASYNC110
                 await anyio.sleep(0.001)
             assert not abandoned.is_set()
             served.discard()
