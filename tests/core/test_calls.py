@@ -550,3 +550,21 @@ class ScriptedStream(Stream):
         raise ConnectionLost("gone")
 
     async def aclose(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timeout", math.nan),
+        ("timeout", "3s"),
+        ("timeout", True),
+        ("attempt_timeout", -1.0),
+        ("retries", -1),
+        ("retries", 1.5),
+        ("metadata", {"X": 1}),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_before_anything_is_sent(name: str, value: Any) -> None:
+    with pytest.raises(BadRequest, match=f"{name}.* is not valid") as raised:
+        CallOptions(**{name: value})
+    assert raised.value.executed is Executed.NO
