@@ -77,7 +77,7 @@ class Settings:
     register_interval: float = _setting(30.0, "how often it is repeated; default: half of a shorter ttl", above=0.0)
     client_request_timeout: float = _setting(5.0, "how long a unary call may take", above=0.0)
     client_retries: int = _setting(1, "attempts after the first", least=0)
-    client_pool_size: int = _setting(100, "idle connections kept to a node", least=0)
+    client_pool_size: int = _setting(100, "connections kept to a node", least=0)
     client_pool_ttl: float = _setting(60.0, "how long an idle connection is kept", least=0.0)
     propagate: tuple[str, ...] = _setting((), "headers of a request that calls of its handler carry on")
     proxy: str = _setting("", "the service, or host:port, that gets all calls")

@@ -173,9 +173,9 @@ class LostIsNotExecuted(Faulty):
 
 class NeverTriesAgain(Faulty):
     async def on_call(self, channel, head, id, headers, body, deadline):
-        known = channel._connection
-        if known is not None and known.lost:
-            raise ConnectionLost(known.lost)
+        for known in channel._connections:
+            if known.lost:
+                raise ConnectionLost(known.lost)
         return await super().on_call(channel, head, id, headers, body, deadline)
 
 
@@ -288,13 +288,11 @@ class HeadersAreNotLimited(Faulty):
 class CallsWaitForOneAnother(Faulty):
     """Keeps to one connection, so that its limit holds up whoever comes later."""
 
-    def listen(self, address, receive, limits):
-        self.turns = anyio.Semaphore(limits.calls)
-        return super().listen(address, receive, limits)
-
-    async def on_call(self, channel, *arguments):
-        async with self.turns:
-            return await channel.sound_call(*arguments)
+    async def on_call(self, channel, *call):
+        for known in channel._connections:
+            while known.in_flight >= known.listener.limits.calls and not known.lost:
+                await anyio.sleep(1)
+        return await super().on_call(channel, *call)
 
 
 # Beginning and end
