@@ -1,4 +1,4 @@
-"""A broker that is made and opened when somebody first needs it: most clients never publish."""
+"""A broker that is opened when somebody first needs it: most clients never publish."""
 
 from __future__ import annotations
 

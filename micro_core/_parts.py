@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
@@ -69,7 +69,7 @@ class Parts:
         )
         self.codecs = self._make_codecs()
         self.codec_set = CodecSet(self.codecs)
-        self.late_broker = LateBroker(self._make_broker)
+        self.late_broker = LateBroker(self._broker_maker())
         self.caller = cast(
             Caller,
             self._make(
@@ -105,8 +105,20 @@ class Parts:
                 codecs += self.host.make(part)
         return tuple(codecs)
 
-    def _make_broker(self) -> Broker:
-        return cast(Broker, self._make("broker", self.settings.broker, registry=self.registry))
+    def _broker_maker(self) -> Callable[[], Broker]:
+        """Return what gives the broker: made now, so that its settings are checked, and opened when it is needed.
+
+        Where nobody chose one and the default is not installed, that is an error for whoever publishes, and no other.
+        """
+
+        def make() -> Broker:
+            return cast(Broker, self._make("broker", part, registry=self.registry))
+
+        part = self.settings.broker
+        if part.source == "default" and not self.host.offers("broker", part.name):
+            return make
+        broker = make()
+        return lambda: broker
 
     def make_server(self, codecs: Sequence[Codec]) -> Server:
         """Return the server; ``codecs`` come after the configured ones."""

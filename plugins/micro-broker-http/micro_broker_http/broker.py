@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 import random as randomness
 import secrets
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
-import httpx
 
 from micro_broker_http.address import advertised, bind
 from micro_broker_http.app import BrokerApp
 from micro_broker_http.inbox import Inbox
-from micro_broker_http.listener import Listener
 from micro_broker_http.naming import node_id, records
 from micro_broker_http.owned import OwnedTasks
-from micro_broker_http.publisher import Publisher
 from micro_core import (
     Broker,
     Change,
@@ -37,6 +33,13 @@ from micro_core import (
     Subscription,
 )
 
+if TYPE_CHECKING:
+    import httpx
+
+    from micro_broker_http.directory import Directory
+    from micro_broker_http.listener import Listener
+    from micro_broker_http.publisher import Publisher
+
 __all__ = ["HttpBroker"]
 
 REGISTER_EVERY = 30.0
@@ -49,6 +52,8 @@ log = logging.getLogger("micro.broker.http")
 class HttpBroker(Broker):
     """Point-to-point publish/subscribe over HTTP (docs/broker.md).
 
+    Making one is cheap, so that a client's settings are checked at its start: httpx and the ASGI server, which take
+    some hundred milliseconds to import, come when it is opened.
     Durations are seconds. ``clock``, ``sleep`` and ``random`` (0 to 1) are for tests.
     """
 
@@ -80,32 +85,43 @@ class HttpBroker(Broker):
         self._random = random
         self._app = BrokerApp(body_limit=body_limit)
         self._tasks = OwnedTasks()
-        self._client = _client()
         self._listener: Listener | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._publisher: Publisher | None = None
+
+        def make_publisher(client: httpx.AsyncClient) -> Publisher:
+            from micro_broker_http.publisher import Publisher
+
+            return Publisher(
+                registry,
+                client,
+                self._tasks,
+                outbox_messages=outbox_messages,
+                outbox_bytes=outbox_bytes,
+                message_limit=body_limit - 1024,
+                keep=keep,
+                lanes=go_in_flight,
+                clock=clock,
+                sleep=sleep,
+                random=random,
+            )
+
+        self._make_publisher = make_publisher
         self._url = ""
         self._opened = False
         self._closed = False
-        self._publisher = Publisher(
-            registry,
-            self._client,
-            self._tasks,
-            outbox_messages=outbox_messages,
-            outbox_bytes=outbox_bytes,
-            message_limit=body_limit - 1024,
-            keep=keep,
-            lanes=go_in_flight,
-            clock=clock,
-            sleep=sleep,
-            random=random,
-        )
 
     async def __aenter__(self) -> Self:
         if self._opened:
             raise Closed("a broker is opened once")
+        from micro_broker_http.listener import Listener
+
         self._opened = True
         listening = bind(self._address)
         self._url = self._advertise or advertised(listening)
         self._listener = Listener(self._app, listening)
+        self._client = _client()
+        self._publisher = self._make_publisher(self._client)
         await self._tasks.open()
         self._tasks.start(self._listener.run)
         log.info("broker listens at %s, registered as %s", self._address, self._url)
@@ -117,15 +133,14 @@ class HttpBroker(Broker):
         return self._url
 
     async def publish(self, topic: str, message: Message, *, confirm: bool = False) -> None:
-        self._check_open()
-        await self._publisher.publish(topic, message, confirm=confirm, timeout=self._confirm_timeout)
+        await self._open_publisher().publish(topic, message, confirm=confirm, timeout=self._confirm_timeout)
 
     def subscribe(self, subscription: Subscription) -> AbstractAsyncContextManager[None]:
         return self._subscribe(subscription)
 
     @asynccontextmanager
     async def _subscribe(self, subscription: Subscription) -> AsyncIterator[None]:
-        self._check_open()
+        directory = self._open_publisher().directory
         if subscription.concurrency < 1 or subscription.retries < 0:
             raise ConfigError(f"concurrency of topic {subscription.topic!r} has to be at least 1, retries at least 0")
         id = node_id(subscription.topic, secrets.token_hex(5))
@@ -135,22 +150,22 @@ class HttpBroker(Broker):
         renewal = anyio.CancelScope()
         workers = Workers(inbox, subscription.concurrency)
         try:
-            await self._register(published)
+            await self._register(published, directory)
             workers.start(self._tasks)
             self._tasks.start(partial(self._renew, renewal, published))
             yield
         finally:
             with anyio.CancelScope(shield=True):
                 renewal.cancel()
-                await self._deregister(published)
+                await self._deregister(published, directory)
                 await workers.drain(self._drain_timeout)
             self._app.inboxes.pop(id, None)
 
-    async def _register(self, published: list[Record]) -> None:
+    async def _register(self, published: list[Record], directory: Directory) -> None:
         for record in published:
             await self._registry.register(record, ttl=TTL)
         for record in published:
-            self._publisher.directory.apply(Change(kind=ChangeKind.UPDATE, record=record))
+            directory.apply(Change(kind=ChangeKind.UPDATE, record=record))
 
     async def _renew(self, scope: anyio.CancelScope, published: list[Record]) -> None:
         with scope:
@@ -162,26 +177,27 @@ class HttpBroker(Broker):
                 except RegistryError as error:
                     log.warning("a subscription could not be renewed, it is tried again: %s", error)
 
-    async def _deregister(self, published: list[Record]) -> None:
+    async def _deregister(self, published: list[Record], directory: Directory) -> None:
         with anyio.move_on_after(LAST_MOMENTS):
             for record in published:
-                self._publisher.directory.apply(Change(kind=ChangeKind.DELETE, record=record))
+                directory.apply(Change(kind=ChangeKind.DELETE, record=record))
                 try:
                     await self._registry.deregister(record)
                 except (RegistryError, Closed) as error:
                     log.warning("a subscription could not be taken back: %s", error)
 
     async def flush(self) -> int:
-        return await self._publisher.flush()
+        return 0 if self._publisher is None else await self._publisher.flush()
 
     def stats(self) -> PublishStats:
-        return self._publisher.stats()
+        return PublishStats(waiting=0, dropped=0) if self._publisher is None else self._publisher.stats()
 
-    def _check_open(self) -> None:
-        if not self._opened:
-            raise Closed("the http broker is not open: use it with 'async with'")
+    def _open_publisher(self) -> Publisher:
         if self._closed:
             raise Closed("the http broker was closed")
+        if self._publisher is None:
+            raise Closed("the http broker is not open: use it with 'async with'")
+        return self._publisher
 
     async def aclose(self) -> None:
         await self._close(self._drain_timeout)
@@ -192,7 +208,7 @@ class HttpBroker(Broker):
         self._closed = True
         try:
             with anyio.move_on_after(patience):
-                await self._publisher.flush()
+                await self.flush()
         finally:
             if left := self.stats().waiting:
                 log.error("the http broker closes with %d messages not handled by their subscribers", left)
@@ -200,7 +216,8 @@ class HttpBroker(Broker):
                 if self._listener:
                     await self._listener.stop()
                 await self._tasks.stop()
-                await self._client.aclose()
+                if self._client:
+                    await self._client.aclose()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -253,6 +270,10 @@ class Workers:
 
 def _client() -> httpx.AsyncClient:
     """Return the client that posts: HTTP/1.1 for now, and no certificate is trusted until TLS has settings."""
+    import ssl
+
+    import httpx
+
     return httpx.AsyncClient(
         trust_env=False,
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),

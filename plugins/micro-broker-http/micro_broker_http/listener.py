@@ -22,6 +22,8 @@ HEADERS = 64 << 10
 GRACE = 3.0
 """Seconds that requests may take to end after `Listener.stop`."""
 log = logging.getLogger("micro.broker.http")
+server_log = log.getChild("server")
+server_log.setLevel(logging.WARNING)  # the server's own start lines name the descriptor that we gave it, nothing else
 
 
 class Listener:
@@ -46,7 +48,7 @@ class Listener:
     async def _serve(self) -> None:
         config = Config()
         config.bind = [f"fd://{self._socket.dup().detach()}"]
-        config.errorlog = log.getChild("server")
+        config.errorlog = server_log
         config.include_server_header = False
         config.keep_alive_timeout = IDLE
         config.keep_alive_max_requests = 1 << 31
