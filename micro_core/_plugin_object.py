@@ -47,6 +47,11 @@ class PluginObject:
                 return f"; did you mean {meant!r}?"
         return ""
 
+    def takes(self, hook: str) -> tuple[str, ...]:
+        """Return the names of the arguments that the implementation of a hook declares."""
+        implementations = getattr(_manager([self.object]).hook, hook).get_hookimpls()
+        return tuple(name for one in implementations for name in one.argnames)
+
 
 def hooks_of(plugin: Any) -> dict[str, Mapping[str, Any]]:
     """Return, by hook name, how the implementations in a plugin are marked."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from micro_core._plugin_object import SPECIFICATIONS, PluginObject, call_hook, hooks_of
+from micro_core._plugin_object import SPECIFICATIONS, PluginConfigError, PluginObject, call_hook, hooks_of
 from micro_core._selection import BUILT_IN, Installed, Wanted, canonical, is_allowed, select
 from micro_core.broker import Broker
 from micro_core.client import Caller
@@ -121,6 +121,7 @@ class PluginHost:
         if hook not in hooks_of(plugin.object):
             offered = ", ".join(hooks_of(plugin.object)) or "none"
             raise PluginError(f"{plugin.title}: it has no hook {hook}; its hooks: {offered}")
+        _check_used(part, plugin, hook)
         result = call_hook(hook, plugin, tuple(self._extensions.values()), arguments)
         return _checked(part.kind, result, f"{plugin.title}: {hook}")
 
@@ -176,6 +177,17 @@ class PluginHost:
         loaded = PluginObject(object=_import(plugin, title), title=title)
         loaded.check()
         return loaded
+
+
+def _check_used(part: Part, plugin: PluginObject, hook: str) -> None:
+    """Raise for what the configuration says and nobody would read; values are not shown, they may be secret."""
+    taken = plugin.takes(hook)
+    if part.options and "options" not in taken:
+        raise PluginConfigError(f"{plugin.title}: it has no option {next(iter(part.options))!r}; it takes none")
+    if part.addresses and "address" not in taken:
+        raise PluginConfigError(f"{plugin.title}: it takes no address; write {part.name!r} without one")
+    if part.path and "path" not in taken:
+        raise PluginConfigError(f"{plugin.title}: it takes no path; write {part.name!r} without one")
 
 
 def _import(plugin: Installed, title: str) -> Any:

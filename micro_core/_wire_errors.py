@@ -21,7 +21,10 @@ from micro_core.errors import (
     Unavailable,
 )
 
-__all__ = ["error_from_wire", "error_to_wire"]
+__all__ = ["EOS", "error_from_wire", "error_to_wire"]
+
+EOS = b"EOS"
+"""The ``Micro-Error`` that ends one direction of a stream (docs/wire.md §3.4)."""
 
 _LONGEST = 8192
 """Bytes that an error may have, so that it fits a header."""

@@ -1,7 +1,8 @@
 """The hooks: every place where a plugin can take part. Hooks wire up, objects run (docs/plugins.md).
 
 A hook is called synchronously while a service or client is being put together, never for a request. An implementation
-declares only the arguments that it uses. The ``make_…`` hooks are called on the selected plugin alone; wrappers that
+declares only the arguments that it uses; a configuration with addresses, a path or options that the selected
+implementation does not declare is refused. The ``make_…`` hooks are called on the selected plugin alone; wrappers that
 extensions put round them (``@hookimpl(wrapper=True)``) apply to whatever is selected.
 
 Arguments that the ``make_…`` hooks share:

@@ -13,7 +13,6 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from micro_core._address import advertised, reach
 from micro_core._client import Client
 from micro_core._codec_set import CodecSet
 from micro_core._debug import Debug, DebugCodec
@@ -23,6 +22,7 @@ from micro_core._parts import Parts, load_parts
 from micro_core._plugins import PluginHost
 from micro_core._process import run_process
 from micro_core._subscribers import Subscriber, Subscribers
+from micro_core.address import advertised, reach
 from micro_core.broker import Broker, DeadLetter, Subscription
 from micro_core.client import Caller
 from micro_core.codec import Codec

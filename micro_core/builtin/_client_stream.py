@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from micro_core._wire_errors import error_from_wire
+from micro_core._wire_errors import EOS, error_from_wire
 from micro_core.builtin._route import Route
 from micro_core.client import Call, ClientStream
 from micro_core.codec import Framing
@@ -16,10 +16,7 @@ from micro_core.errors import Closed, MicroError, Timeout
 from micro_core.message import Headers
 from micro_core.transport import Head, Stream
 
-__all__ = ["EOS", "RpcStream"]
-
-EOS = b"EOS"
-"""The ``Micro-Error`` that ends one direction of a stream."""
+__all__ = ["RpcStream"]
 
 END: Headers = {b"Micro-Error": EOS}
 

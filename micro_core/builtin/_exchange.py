@@ -23,12 +23,9 @@ from micro_core.transport import Head, Request
 if TYPE_CHECKING:
     from micro_core.builtin.server_rpc import Dispatcher
 
-__all__ = ["EOS", "NOTHING", "EventExchange", "Exchange", "Fence", "refuse"]
+__all__ = ["NOTHING", "EventExchange", "Exchange", "Fence", "refuse"]
 
 log = logging.getLogger("micro.server")
-
-EOS = b"EOS"
-"""The ``Micro-Error`` that ends one direction of a stream."""
 
 NOTHING: Headers = {}
 

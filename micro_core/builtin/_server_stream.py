@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from micro_core._wire_errors import error_from_wire, error_to_wire
-from micro_core.builtin._exchange import EOS, NOTHING, Fence
+from micro_core._wire_errors import EOS, error_from_wire, error_to_wire
+from micro_core.builtin._exchange import NOTHING, Fence
 from micro_core.builtin._server_route import ServerRoute
 from micro_core.context import Context
 from micro_core.errors import BadRequest, ConnectionLost, Executed, MicroError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -173,6 +173,6 @@ class MemoryBroker(Broker):
 
 
 @hookimpl
-def make_broker(options: Mapping[str, str]) -> Broker:
+def make_broker() -> Broker:
     """Return a memory broker of the current network."""
     return MemoryBroker()

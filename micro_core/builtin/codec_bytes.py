@@ -48,6 +48,6 @@ _constructors: Mapping[Any, Callable[[bytes], Any]] = {kind: kind for kind in _B
 
 
 @hookimpl
-def make_codec(name: str) -> Sequence[Codec]:
+def make_codec() -> Sequence[Codec]:
     """Return the codec of this entry point."""
     return [BytesCodec()]

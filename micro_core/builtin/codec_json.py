@@ -79,6 +79,6 @@ def _zero(read: Callable[[bytes], Any]) -> Any:
 
 
 @hookimpl
-def make_codec(name: str) -> Sequence[Codec]:
+def make_codec() -> Sequence[Codec]:
     """Return the codec of this entry point, and the one for legacy peers."""
     return [JsonCodec(), JsonRpcCodec()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -187,6 +187,6 @@ def _check(record: Record) -> None:
 
 
 @hookimpl
-def make_registry(options: Mapping[str, str]) -> Registry:
+def make_registry() -> Registry:
     """Return a memory registry of the current network."""
     return MemoryRegistry()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from micro_core.hookspecs import hookimpl
 from micro_core.registry import Node
@@ -110,6 +110,6 @@ class P2cSelector(Selector):
 
 
 @hookimpl
-def make_selector(options: Mapping[str, str]) -> Selector:
+def make_selector() -> Selector:
     """Return a p2c selector."""
     return P2cSelector()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from micro_core.hookspecs import hookimpl
 from micro_core.registry import Node
@@ -28,6 +28,6 @@ class RandomSelector(Selector):
 
 
 @hookimpl
-def make_selector(options: Mapping[str, str]) -> Selector:
+def make_selector() -> Selector:
     """Return a random selector."""
     return RandomSelector()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from micro_core.hookspecs import hookimpl
 from micro_core.registry import Node
@@ -36,6 +36,6 @@ class RoundRobinSelector(Selector):
 
 
 @hookimpl
-def make_selector(options: Mapping[str, str]) -> Selector:
+def make_selector() -> Selector:
     """Return a round robin selector."""
     return RoundRobinSelector()

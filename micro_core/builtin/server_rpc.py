@@ -12,7 +12,8 @@ import anyio
 from micro_core._build import build
 from micro_core._codec_set import CodecSet
 from micro_core._runtime import Runner, clock, open_runner
-from micro_core.builtin._exchange import EOS, EventExchange, Exchange, refuse
+from micro_core._wire_errors import EOS
+from micro_core.builtin._exchange import EventExchange, Exchange, refuse
 from micro_core.builtin._server_route import ServerRoute, legacy_endpoint, route_of
 from micro_core.builtin._server_stream import RefusedStream, StreamExchange
 from micro_core.codec import Codec

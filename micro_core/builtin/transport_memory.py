@@ -6,7 +6,7 @@ is waited for. Limits, deadlines, lost connections and back-pressure are as betw
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import copy_context
 
@@ -337,6 +337,6 @@ def _abandon(request: Request) -> None:
 
 
 @hookimpl
-def make_transport(options: Mapping[str, str]) -> Transport:
+def make_transport() -> Transport:
     """Return a memory transport of the current network."""
     return MemoryTransport()

@@ -43,4 +43,4 @@ def test_other_values_are_refused(value: Any) -> None:
 
 
 def test_the_entry_point_gives_the_codec() -> None:
-    assert [codec.content_type for codec in make_codec("bytes")] == ["application/octet-stream"]
+    assert [codec.content_type for codec in make_codec()] == ["application/octet-stream"]

@@ -307,7 +307,7 @@ def test_only_none_is_native_and_nothing_to_the_legacy_codec() -> None:
 
 
 def test_the_entry_point_gives_json_and_json_rpc() -> None:
-    codecs = make_codec("json")
+    codecs = make_codec()
     assert [(codec.content_type, codec.legacy_content_type) for codec in codecs] == [
         ("application/json", "application/json-rpc"),
         ("application/json-rpc", ""),

@@ -136,6 +136,12 @@ async def test_default_broker_is_not_missed_until_it_is_needed(monkeypatch: pyte
             await client.publish("greetings", {})
 
 
+@pytest.mark.parametrize("broker", ["nonsense", "memory://?colour=red"])
+async def test_broker_that_was_chosen_is_checked_at_the_start(broker: str) -> None:
+    with pytest.raises((PluginError, ConfigError), match="from argument broker="):
+        parts(broker=broker)
+
+
 async def test_extension_that_is_missing_is_told_with_where_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PluginNotFound, match=r"extension 'otel' not found.*from argument extensions="):
         parts(extensions=["otel"])

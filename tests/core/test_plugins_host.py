@@ -82,6 +82,21 @@ def test_unknown_option_is_a_plugin_error_and_a_config_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("random://?colour=red", r"selector 'random' .*: it has no option 'colour'; it takes none"),
+        ("random://10.0.0.5:1", r"selector 'random' .*: it takes no address; write 'random' without one"),
+        ("random:///etc/dice", r"selector 'random' .*: it takes no path; write 'random' without one"),
+    ],
+)
+def test_what_nobody_would_read_is_refused(text: str, told: str) -> None:
+    with pytest.raises(PluginError, match=told) as error:
+        make(PluginHost(), text)
+
+    assert isinstance(error.value, ConfigError)
+
+
+@pytest.mark.parametrize(
     ("result", "named"), [(None, "None"), (7, "type int"), (FirstSelector, "the class FirstSelector")]
 )
 def test_wrong_return_type_is_told(result: object, named: str) -> None:

@@ -1,19 +1,14 @@
-"""Where the broker listens, and the address that others are told."""
+"""Where the broker listens."""
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import socket
-from collections.abc import Callable
 
 from micro_core import ConfigError
 
-__all__ = ["advertised", "bind"]
+__all__ = ["bind", "bound_address"]
 
 _BACKLOG = 1024
-# Never sent to: a UDP socket that is "connected" there shows which of our addresses the system would use.
-_PROBES = (("10.255.255.255", socket.AF_INET), ("192.0.2.1", socket.AF_INET), ("fd00::1", socket.AF_INET6))
 
 
 def bind(address: str) -> socket.socket:
@@ -48,21 +43,7 @@ def _split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def advertised(listener: socket.socket, own_address: Callable[[int], str] | None = None) -> str:
-    """Return ``host:port`` with a literal address that others can reach (docs/wire.md §1.10)."""
+def bound_address(listener: socket.socket) -> str:
+    """Return the ``host:port`` that a socket is bound to."""
     host, port = listener.getsockname()[:2]
-    bound = ipaddress.ip_address(host)
-    if bound.is_unspecified:
-        host = (own_address or _own_address)(bound.version)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _own_address(version: int) -> str:
-    """Return an address of this machine: a private one first, then a public one, loopback last."""
-    found = [ipaddress.ip_address("127.0.0.1" if version == 4 else "::1")]
-    for target, family in _PROBES:
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((target, 9))
-            found.append(ipaddress.ip_address(probe.getsockname()[0]))
-    usable = [ip for ip in found if ip.version == version]
-    return str(min(usable, key=lambda ip: (ip.is_loopback, not ip.is_private)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from micro_broker_http.address import advertised, bind
+from micro_broker_http.address import bind, bound_address
 from micro_broker_http.app import BrokerApp
 from micro_broker_http.inbox import Inbox
 from micro_broker_http.naming import node_id, records
@@ -32,6 +32,7 @@ from micro_core import (
     RegistryError,
     Subscription,
 )
+from micro_core.address import advertised
 
 if TYPE_CHECKING:
     import httpx
@@ -118,7 +119,11 @@ class HttpBroker(Broker):
 
         self._opened = True
         listening = bind(self._address)
-        self._url = self._advertise or advertised(listening)
+        try:
+            self._url = advertised(bound_address(listening), self._advertise)
+        except ConfigError:
+            listening.close()
+            raise
         self._listener = Listener(self._app, listening)
         self._client = _client()
         self._publisher = self._make_publisher(self._client)

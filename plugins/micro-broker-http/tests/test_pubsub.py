@@ -8,7 +8,7 @@ import pytest
 
 from micro_broker_http import HttpBroker
 from micro_broker_http.envelope import Form
-from micro_core import Message, PublishError, Subscription
+from micro_core import Closed, ConfigError, Message, PublishError, Subscription
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +22,27 @@ async def test_a_broker_publishes_to_itself_in_order(registry, collector, messag
             await broker.flush()
     assert received.bodies == [b"%d" % number for number in range(1000)]
     assert received.got[0] == ("greetings", message(b"0"))
+
+
+async def test_an_address_to_register_has_to_be_a_literal_one(registry):
+    with pytest.raises(ConfigError, match=r"address 'broker\.example:80': a node's host is a literal IP address"):
+        async with HttpBroker(registry, advertise="broker.example:80"):
+            pass
+
+
+async def test_what_is_bound_to_all_interfaces_is_registered_with_a_literal_address(registry):
+    async with HttpBroker(registry, address=":0") as everywhere, HttpBroker(registry, advertise="10.0.0.5") as told:
+        assert not everywhere.address.startswith("0.0.0.0")
+        assert told.address.startswith("10.0.0.5:")
+
+
+async def test_a_broker_that_was_never_opened_has_nothing_and_does_nothing(registry, message):
+    broker = HttpBroker(registry)
+    assert await broker.flush() == 0
+    assert broker.stats().waiting == 0
+    with pytest.raises(Closed, match="not open"):
+        await broker.publish("greetings", message(b""))
+    await broker.aclose()
 
 
 async def test_another_broker_receives_and_confirms(registry, collector, message):
