@@ -125,6 +125,8 @@ class Discovery:
                 async with self._registry.watch(service) as changes:
                     followed.nodes.replace(await self._registry.lookup(service))
                     self._wake(followed, None)
+                    if not followed.nodes:
+                        self._forget(followed)  # the answer came after its last caller had left
                     pause = FIRST_PAUSE
                     with anyio.move_on_after(REFRESH_SECONDS):
                         async for change in changes:

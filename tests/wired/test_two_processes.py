@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from micro_core.testing import make_part
 
 pytestmark = pytest.mark.anyio
 
+GREETER = f"greeter-{os.getpid()}"
+"""A name of this run's own: another one on this machine would be heard of too."""
 SUBSCRIPTIONS = "micro.http.broker"
 """The service under which the http broker announces them (docs/wire.md §4.2)."""
 
@@ -32,14 +35,14 @@ class HelloResponse:
 
 
 async def test_unary_call_reaches_another_process(start: Any) -> None:
-    start("greeter/greeter.py")
+    start("greeter/greeter.py", "--server_name", GREETER)
     async with Client() as client:
-        reply = await client.call("greeter", "Greeter.Hello", HelloRequest("John"), HelloResponse)
+        reply = await client.call(GREETER, "Greeter.Hello", HelloRequest("John"), HelloResponse)
     assert reply == HelloResponse("Hello John")
 
 
 async def test_every_kind_of_stream_reaches_another_process(start: Any) -> None:
-    start("greeter/greeter.py")
+    start("greeter/greeter.py", "--server_name", GREETER)
     async with Client() as client:
         assert await exchange(client, "Greeter.Repeat", "Ada") == ["Hello Ada"] * 3
         assert await exchange(client, "Greeter.GreetAll", "Ada", "Grace") == ["Hello Ada, Grace"]
@@ -47,7 +50,7 @@ async def test_every_kind_of_stream_reaches_another_process(start: Any) -> None:
 
 
 async def exchange(client: Client, endpoint: str, *names: str) -> list[str]:
-    async with client.stream("greeter", endpoint, HelloResponse) as stream:
+    async with client.stream(GREETER, endpoint, HelloResponse) as stream:
         for name in names:
             await stream.send(HelloRequest(name))
         if endpoint != "Greeter.Repeat":
@@ -56,7 +59,7 @@ async def exchange(client: Client, endpoint: str, *names: str) -> list[str]:
 
 
 async def test_confirmed_publish_returns_when_another_process_has_handled_it(start: Any) -> None:
-    greeter = start("greeter/greeter.py")
+    greeter = start("greeter/greeter.py", "--server_name", GREETER)
     async with Client() as client:
         await client.publish("greetings", HelloRequest("Joan"), confirm=True)
     assert "Joan\n" in greeter.stop()
@@ -75,15 +78,15 @@ async def test_each_message_goes_to_one_member_of_a_queue_group_and_to_every_oth
 
 
 async def test_a_body_that_does_not_fit_names_the_field_across_processes(start: Any) -> None:
-    start("greeter/greeter.py")
+    start("greeter/greeter.py", "--server_name", GREETER)
     async with Client() as client:
         with pytest.raises(BadRequest, match="name"):
-            await client.call("greeter", "Greeter.Hello", {"name": 7})
+            await client.call(GREETER, "Greeter.Hello", {"name": 7})
 
 
 async def test_a_service_that_stops_is_gone_for_whoever_watches(start: Any) -> None:
-    greeter = start("greeter/greeter.py")
-    async with make_part("registry", "mdns", {"interface": "127.0.0.1"}) as registry, registry.watch("greeter") as seen:
+    greeter = start("greeter/greeter.py", "--server_name", GREETER)
+    async with make_part("registry", "mdns", {"interface": "127.0.0.1"}) as registry, registry.watch(GREETER) as seen:
         with anyio.fail_after(20):
             assert (await anext(seen)).kind is not ChangeKind.DELETE
             greeter.process.send_signal(signal.SIGTERM)
@@ -93,19 +96,19 @@ async def test_a_service_that_stops_is_gone_for_whoever_watches(start: Any) -> N
 
 
 async def test_a_client_knows_that_the_last_node_has_stopped(start: Any) -> None:
-    greeter = start("greeter/greeter.py")
+    greeter = start("greeter/greeter.py", "--server_name", GREETER)
     async with Client() as client:
-        await client.call("greeter", "Greeter.Hello", HelloRequest("John"))
+        await client.call(GREETER, "Greeter.Hello", HelloRequest("John"))
         await anyio.to_thread.run_sync(greeter.stop)
-        with pytest.raises(NoNode, match="greeter"):
-            await client.call("greeter", "Greeter.Hello", HelloRequest("John"))
+        with pytest.raises(NoNode, match=GREETER):
+            await client.call(GREETER, "Greeter.Hello", HelloRequest("John"))
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=lambda fault: fault.name)
 async def test_no_idempotent_call_fails_when_one_of_three_servers_dies_or_freezes(start: Any, fault: Any) -> None:
-    greeters = [start("greeter/greeter.py") for _ in range(3)]
+    greeters = [start("greeter/greeter.py", "--server_name", GREETER) for _ in range(3)]
     failed: list[MicroError] = []
-    async with client_that_knows(3, "greeter") as client:
+    async with client_that_knows(3, GREETER) as client:
         async with anyio.create_task_group() as calls:
             for number in range(60):
                 calls.start_soon(call, client, failed)
@@ -117,7 +120,7 @@ async def test_no_idempotent_call_fails_when_one_of_three_servers_dies_or_freeze
 
 async def call(client: Client, failed: list[MicroError]) -> None:
     try:
-        await client.call("greeter", "Greeter.Hello", HelloRequest("John"))
+        await client.call(GREETER, "Greeter.Hello", HelloRequest("John"))
     except MicroError as error:
         failed.append(error)
 
@@ -136,9 +139,9 @@ async def client_that_knows(nodes: int, service: str) -> AsyncIterator[Client]:
 
 
 def test_the_synchronous_client_calls_streams_and_publishes(start: Any) -> None:
-    start("greeter/greeter.py")
+    start("greeter/greeter.py", "--server_name", GREETER)
     with SyncClient() as client:
-        assert client.call("greeter", "Greeter.Hello", {"name": "Ada"}) == {"greeting": "Hello Ada"}
-        with client.stream("greeter", "Greeter.Repeat", requests=[{"name": "Ada"}]) as stream:
+        assert client.call(GREETER, "Greeter.Hello", {"name": "Ada"}) == {"greeting": "Hello Ada"}
+        with client.stream(GREETER, "Greeter.Repeat", requests=[{"name": "Ada"}]) as stream:
             assert len(list(stream)) == 3
         client.publish("greetings", {"name": "Ada"}, confirm=True)
