@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
@@ -163,7 +163,7 @@ class Client:
         headers |= {
             b"Content-Type": codec.content_type.encode(),
             b"Micro-Topic": topic.encode(),
-            b"Micro-Id": str(uuid.uuid4()).encode(),
+            b"Micro-Id": _new_id(),
         }
         if parts.settings.server_name:
             headers.setdefault(b"Micro-From-Service", parts.settings.server_name.encode())
@@ -199,6 +199,12 @@ def _dispatch(caller: Caller) -> CallNext:
         return await (caller.open(call) if call.streaming else caller.call(call))
 
     return dispatch
+
+
+def _new_id() -> bytes:
+    """Return a random UUID as text: as `uuid.uuid4` does in a third of its time, from a source that may be guessed."""
+    digits = b"%032x" % random.getrandbits(128)
+    return b"%b-%b-4%b-a%b-%b" % (digits[:8], digits[8:12], digits[13:16], digits[17:20], digits[20:])
 
 
 def _carried_on(propagate: tuple[str, ...]) -> Headers:

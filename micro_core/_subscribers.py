@@ -61,29 +61,28 @@ class Subscribers:
         middleware: Sequence[SubscriberMiddleware],
     ) -> None:
         self._service = service
-        self._codecs = codecs
-        self._wanted = [(subscriber, fold(subscriber.function, middleware)) for subscriber in subscribers]
+        self._wanted = [_Wanted(subscriber, codecs, middleware) for subscriber in subscribers]
 
     def subscriptions(self) -> list[Subscription]:
         """Return what to subscribe to at the broker."""
         return [
             Subscription(
-                topic=subscriber.topic,
-                handler=self._handler(subscriber, function),
-                queue=subscriber.queue,
-                concurrency=subscriber.concurrency,
-                retries=subscriber.retries,
-                dead_letter=subscriber.dead_letter,
+                topic=wanted.subscriber.topic,
+                handler=self._handler(wanted),
+                queue=wanted.subscriber.queue,
+                concurrency=wanted.subscriber.concurrency,
+                retries=wanted.subscriber.retries,
+                dead_letter=wanted.subscriber.dead_letter,
             )
-            for subscriber, function in self._wanted
+            for wanted in self._wanted
         ]
 
-    def _handler(self, subscriber: Subscriber, function: HandleNext) -> Callable[[str, Message], Any]:
+    def _handler(self, wanted: _Wanted) -> Callable[[str, Message], Any]:
         async def handle(topic: str, message: Message) -> None:
             context = Context(message.headers, service=self._service, endpoint=topic)
             token = _current.set(context)
             try:
-                await self._deliver(subscriber, function, message, context)
+                await wanted.deliver(message, context)
             finally:
                 _current.reset(token)
 
@@ -91,13 +90,13 @@ class Subscribers:
 
     async def on_event(self, topic: str, message: Message, context: Context) -> None:
         """Hand an event of the rpc port to every subscriber of its topic; what nobody wants is ignored, as Go does."""
-        wanted = [(subscriber, function) for subscriber, function in self._wanted if subscriber.topic == topic]
-        if not wanted:
+        all_wanted = [wanted for wanted in self._wanted if wanted.subscriber.topic == topic]
+        if not all_wanted:
             log.warning("event for topic %r, which nobody here subscribes to", topic)
         failure: Exception | None = None
-        for subscriber, function in wanted:
+        for wanted in all_wanted:
             try:
-                await self._deliver(subscriber, function, message, context)
+                await wanted.deliver(message, context)
             except Exception as error:
                 if failure is not None:
                     log.error("another subscriber of topic %r failed too", topic, exc_info=failure)
@@ -105,7 +104,20 @@ class Subscribers:
         if failure is not None:
             raise failure
 
-    async def _deliver(self, subscriber: Subscriber, function: HandleNext, message: Message, context: Context) -> None:
-        content_type = message.headers.get(b"Content-Type", b"application/protobuf").decode("latin-1")
-        codec = self._codecs.find(content_type, subscriber.message_type)
-        await function(context, codec.decoder(subscriber.message_type)(message.body))
+
+class _Wanted:
+    """A subscriber within its middleware, and how its messages are read: worked out once for each content type."""
+
+    def __init__(self, subscriber: Subscriber, codecs: CodecSet, middleware: Sequence[SubscriberMiddleware]) -> None:
+        self.subscriber = subscriber
+        self._function = fold(subscriber.function, middleware)
+        self._codecs = codecs
+        self._decoders: dict[bytes, Callable[[bytes], Any]] = {}
+
+    async def deliver(self, message: Message, context: Context) -> None:
+        content_type = message.headers.get(b"Content-Type", b"application/protobuf")
+        decode = self._decoders.get(content_type)
+        if decode is None:
+            codec = self._codecs.find(content_type.decode("latin-1"), self.subscriber.message_type)
+            decode = self._decoders[content_type] = codec.decoder(self.subscriber.message_type)
+        await self._function(context, decode(message.body))
