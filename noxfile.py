@@ -128,11 +128,12 @@ def wheels(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure beside peers: `nox -s bench -- unary` runs benchmarks/unary.py, without a name all of them."""
-    _install(session, "micro-core[default]")
-    session.install("aiohttp>=3.11", "grpcio>=1.70")
-    for name in session.posargs or sorted(path.stem for path in ROOT.glob("benchmarks/*.py")):
-        session.run("python", f"benchmarks/{name}.py")
+    """Measure beside peers and write docs/performance.md: `nox -s bench -- streams --turns 3` one section of it.
+
+    Peers in Go are measured where Go is installed. benchmarks/faults.py stands apart: it counts failed calls.
+    """
+    _install(session, "micro-core[default]", groups=["bench"])
+    session.run("python", "benchmarks/performance.py", *session.posargs)
 
 
 def _install(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import anyio
 from peers.messages import Greeting, Hello
-from peers.processes import LOOPBACK, serving
+from peers.processes import LOOPBACK, SERVICE, serving
 
 from micro_core import Client, MicroError, Node, Selector
 
@@ -78,7 +78,7 @@ async def call_through(victim: int, fault: signal.Signals | None) -> Outcome:
     """Make all calls, with the fault in between; the servers are found as by any client."""
     selector, outcome = Counting(), Outcome()
     async with Client(selector=selector) as client:
-        await client.call("greeter", "Greeter.Hello", Hello("warm-up"), Greeting)
+        await client.call(SERVICE, "Greeter.Hello", Hello("warm-up"), Greeting)
         selector.attempts = 0
         start = time.perf_counter()
         async with anyio.create_task_group() as calls:
@@ -94,7 +94,7 @@ async def call_through(victim: int, fault: signal.Signals | None) -> Outcome:
 
 async def call(client: Client, due: float, outcome: Outcome) -> None:
     try:
-        await client.call("greeter", "Greeter.Hello", Hello("John"), Greeting)
+        await client.call(SERVICE, "Greeter.Hello", Hello("John"), Greeting)
         outcome.latencies.append(time.perf_counter() - due)
     except MicroError as error:
         outcome.errors.append(error)

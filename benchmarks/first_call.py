@@ -12,7 +12,7 @@ import time
 from statistics import median
 
 import anyio
-from peers.processes import FOLDER, command, environment, serving
+from peers.processes import FOLDER, SERVICE, command, environment, serving
 
 from micro_core import ChangeKind
 from micro_core.testing import make_part
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def one_round() -> dict[str, float]:
-    with serving("on_micro") as (process, _):
+    with serving("on_micro_small") as (process, _):
         done = subprocess.run(
             command("-m", "peers.first_call"),
             cwd=FOLDER, env=environment(), stdout=subprocess.PIPE, timeout=30, check=True,
@@ -48,7 +48,7 @@ def one_round() -> dict[str, float]:
 async def _seconds_until_gone(process: "subprocess.Popen[str]") -> float:
     """Return the seconds from SIGTERM to the moment at which a watcher hears of it."""
     async with make_part("registry", "mdns", {"interface": "127.0.0.1"}) as registry:
-        async with registry.watch("greeter") as changes:
+        async with registry.watch(SERVICE) as changes:
             with anyio.fail_after(30):
                 await anext(changes)  # it is there
                 process.send_signal(signal.SIGTERM)

@@ -1,57 +1,64 @@
-"""Unary JSON calls through the whole default stack, beside grpcio.aio and aiohttp on one machine in one minute.
+"""Unary calls through the whole default stack, beside peers: 1 to 256 callers, 64 B to 256 KiB, JSON and protobuf.
 
-Each server has one core and each client the other; the three take turns, and the medians of all turns are compared.
-Exits 1 when the rate at 64 callers is below three times that of grpcio.aio.
+`python unary.py` measures the work that matters most beside grpcio.aio and aiohttp, and exits 1 when it is below three
+times the rate of grpcio.aio; `python performance.py unary` measures everything beside everybody.
 """
 
-import json
-import subprocess
 import sys
-from contextlib import ExitStack
-from statistics import median
 
-from peers.processes import FOLDER, command, cores, environment, serving
+from measuring import US, Goal, Row, by_peer, judge, table, take_turns
+from peers.tools import has_go
 
-PEERS = ["on_micro", "on_grpcio", "on_aiohttp"]
-TURNS = 5
-MANY = 64
-SECONDS = 1.5
-TIMES_GRPCIO = 3.0
+FEW = [US, "on_grpcio", "on_aiohttp"]
+ALL = [US, "on_floor", "on_nats", "on_granian_pyqwest", "on_aiohttp", "on_grpcio", "on_grpclib", "on_uvicorn_httpx"]
+ALL_ON_TRIO = "on_micro_trio"
+IN_GO = ["go_grpc"]
+MANY, ONE, LARGE = "64:json:64", "1:json:64", "16:json:262144"
+WORKS = [f"{callers}:{codec}:64" for codec in ("json", "proto") for callers in (1, 16, 64, 256)]
+WORKS += [f"{callers}:{codec}:{size}" for codec in ("json", "proto") for callers, size in ((64, 4096), (16, 256 << 10))]
+
+
+def titles(works: list[str]) -> dict[str, str]:
+    return {work: title(*work.split(":")) for work in works}
+
+
+def title(callers: str, codec: str, size: str) -> str:
+    bytes_ = int(size)
+    shown = f"{bytes_ >> 10} KiB" if bytes_ >= 1024 else f"{bytes_} B"
+    kind = {"json": "JSON", "proto": "protobuf"}[codec]
+    return f"unary {kind}, {shown}, {callers} caller{'s' if callers != '1' else ''}"
+
+
+def measure(turns: int, seconds: float) -> list[Row]:
+    peers = [*ALL, ALL_ON_TRIO, *(IN_GO if has_go() else [])]
+    return take_turns(peers, "call", WORKS, turns=turns, seconds=seconds)
+
+
+def goals(rows: list[Row]) -> list[Goal]:
+    many, one, large = (by_peer(rows, work) for work in (MANY, ONE, LARGE))
+    wanted = {"go_grpc": 1.0, "go_micro_v1": 8.0, "go_micro_v5": 8.0, "on_grpcio": 10.0, "on_aiohttp": 4.0}
+    wanted["on_floor"] = 0.7
+    found = [
+        Goal(f"unary JSON, 64 callers, times {peer}", many[US].rate / many[peer].rate, times)
+        for peer, times in wanted.items()
+        if peer in many
+    ]
+    found += [
+        Goal(f"unary, 1 caller, p50 as a part of {peer}'s", one[US].p50 / one[peer].p50, 1.0, at_most=True)
+        for peer in wanted
+        if peer in one and peer != "on_floor"
+    ]
+    found.append(Goal("unary, 1 caller, p50 times on_floor's", one[US].p50 / one["on_floor"].p50, 1.3, at_most=True))
+    found.append(Goal("256 KiB bodies, times on_floor", large[US].rate / large["on_floor"].rate, 0.8))
+    return found
 
 
 def main() -> int:
-    server_core, client_core = cores()
-    if server_core == client_core:
-        print("only one core: servers and clients share it")
-    with ExitStack() as running:
-        addresses = {peer: running.enter_context(serving(peer, server_core))[1] for peer in PEERS}
-        turns = [(peer, run(peer, addresses[peer], client_core)) for _ in range(TURNS) for peer in PEERS]
-    rates = {peer: median(many["rate"] for name, (many, _) in turns if name == peer) for peer in PEERS}
-    alone = {peer: median(one["p50"] for name, (_, one) in turns if name == peer) for peer in PEERS}
-    spread = {peer: [many["rate"] for name, (many, _) in turns if name == peer] for peer in PEERS}
-    print(f"{'':12}{MANY:>6} callers, calls/s{'(lowest–highest)':>20}{'1 caller, p50 µs':>19}{'ratio':>8}")
-    for peer in PEERS:
-        extent = f"{min(spread[peer]):.0f}–{max(spread[peer]):.0f}"
-        ratio = rates["on_micro"] / rates[peer]
-        print(f"{peer[3:]:12}{rates[peer]:>22.0f}{extent:>20}{alone[peer] * 1e6:>19.0f}{ratio:>8.2f}")
-    reached = rates["on_micro"] / rates["on_grpcio"]
-    print(f"{reached:.2f} times grpcio.aio; to be reached: {TIMES_GRPCIO}")
-    return 0 if reached >= TIMES_GRPCIO else 1
-
-
-def run(peer: str, address: str, core: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Let one client have its turn: many callers, then one."""
-    many, one = (_measured(peer, address, core, callers) for callers in (MANY, 1))
-    return many, one
-
-
-def _measured(peer: str, address: str, core: int, callers: int) -> dict[str, float]:
-    arguments = ["-m", "peers", peer, "call", address, str(callers), str(SECONDS if callers > 1 else SECONDS / 2)]
-    done = subprocess.run(
-        command(*arguments, core=core), cwd=FOLDER, env=environment(), stdout=subprocess.PIPE, timeout=60, check=True
-    )
-    measured: dict[str, float] = json.loads(done.stdout)
-    return measured
+    works = [MANY, ONE]
+    rows = take_turns(FEW, "call", works, turns=5, seconds=1.5)
+    print(table(rows, titles(works)))
+    many = by_peer(rows, MANY)
+    return judge([Goal("times grpcio.aio", many[US].rate / many["on_grpcio"].rate, 3.0)])
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the benchmarks run as processes of their own: the same greeter on this framework, grpcio and aiohttp."""
+"""What the benchmarks run as processes of their own: one greeter, on this framework and on its peers."""

@@ -1,20 +1,22 @@
-"""One process: `python -m peers on_micro serve` or `python -m peers on_micro call ADDRESS CALLERS SECONDS`.
+"""One process: `python -m peers PEER serve`, or `python -m peers PEER call|stream ADDRESS PID SECONDS WORK…`.
 
-A server prints `ready ADDRESS`; a client prints one line of JSON with its rate and its latencies in seconds.
+A server prints `ready ADDRESS`. A client does one work after another, each written CALLERS:CODEC:SIZE, or WINDOW for a
+stream, and prints one line of JSON for each. Latencies are seconds.
 """
 
-import asyncio
 import importlib
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from itertools import chain
+from pathlib import Path
 from typing import Any
 
-import uvloop
+import anyio
 
-WARM_UP_SECONDS = 0.5
+WARM_UP = 0.4
+"""The share of the measured time that goes before it."""
 
 
 def main(peer: str, what: str, *arguments: str) -> None:
@@ -22,31 +24,78 @@ def main(peer: str, what: str, *arguments: str) -> None:
     if what == "serve":
         module.serve()
         return
-    address, callers, seconds = arguments
-    # grpcio's asyncio API does not run faster on uvloop; everybody has the loop that is best for them.
-    run = asyncio.run if peer == "on_grpcio" else uvloop.run
-    print(json.dumps(run(measure(module, address, int(callers), float(seconds)))))
+    address, pid, seconds, *works = arguments
+    # Everybody has the loop that is best for them; grpcio's asyncio API is no faster on uvloop.
+    backend, options = getattr(module, "BACKEND", ("asyncio", {"use_uvloop": True}))
+    do = call if what == "call" else stream
+    anyio.run(do, module, address, int(pid), float(seconds), works, backend=backend, backend_options=options)
 
 
-async def measure(module: Any, address: str, callers: int, seconds: float) -> dict[str, float]:
-    async with module.caller(address) as call:
-        await asyncio.gather(*(repeat(call, WARM_UP_SECONDS) for _ in range(callers)))
-        started = time.perf_counter()
-        latencies = sorted(chain(*await asyncio.gather(*(repeat(call, seconds) for _ in range(callers)))))
-        elapsed = time.perf_counter() - started
-    return {"rate": len(latencies) / elapsed, "p50": latencies[len(latencies) // 2]}
+async def call(module: Any, address: str, server: int, seconds: float, works: list[str]) -> None:
+    for work in works:
+        callers, codec, size = work.split(":")
+        async with module.caller(address, codec, int(size)) as one_call:
+            await repeat(one_call, int(callers), seconds * WARM_UP)
+            print(json.dumps(await measured(one_call, int(callers), seconds, server)), flush=True)
 
 
-async def repeat(call: Callable[[], Awaitable[object]], seconds: float) -> list[float]:
-    latencies = []
-    now = time.perf_counter()
-    end = now + seconds
-    while now < end:
-        before = now
-        await call()
+async def stream(module: Any, address: str, server: int, seconds: float, works: list[str]) -> None:
+    """A window of one is ping-pong: a message goes out when the one before has come back."""
+    for window in map(int, works):
+        async with module.streamer(address) as (send, receive):
+            for _ in range(window):
+                await send()
+
+            async def echo(send: Any = send, receive: Any = receive) -> None:
+                await receive()
+                await send()
+
+            await repeat(echo, 1, seconds * WARM_UP)
+            print(json.dumps(await measured(echo, 1, seconds, server)), flush=True)
+
+
+async def measured(
+    one_call: Callable[[], Awaitable[object]], callers: int, seconds: float, server: int
+) -> dict[str, float]:
+    """Return the rate and what a call took: seconds from ask to answer, and of processor time on each side."""
+    started, here, there = time.perf_counter(), time.process_time(), processor_seconds(server)
+    latencies = sorted(await repeat(one_call, callers, seconds))
+    here, there = time.process_time() - here, processor_seconds(server) - there
+    calls = len(latencies)
+    return {
+        "rate": calls / (time.perf_counter() - started),
+        "p50": latencies[calls // 2],
+        "p99": latencies[min(calls - 1, calls * 99 // 100)],
+        "client_cpu": here / calls,
+        "server_cpu": there / calls,
+    }
+
+
+async def repeat(one_call: Callable[[], Awaitable[object]], callers: int, seconds: float) -> list[float]:
+    latencies: list[float] = []
+
+    async def caller() -> None:
         now = time.perf_counter()
-        latencies.append(now - before)
+        end = now + seconds
+        while now < end:
+            before = now
+            await one_call()
+            now = time.perf_counter()
+            latencies.append(now - before)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(callers):
+            tasks.start_soon(caller)
     return latencies
+
+
+def processor_seconds(process: int) -> float:
+    """Return the processor time that a process, its threads and its children have had (/proc/PID/stat, in ticks)."""
+    folder = Path("/proc", str(process))
+    fields = folder.joinpath("stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = [each for file in folder.glob("task/*/children") for each in file.read_text(encoding="ascii").split()]
+    return own + sum(processor_seconds(int(each)) for each in children)
 
 
 if __name__ == "__main__":

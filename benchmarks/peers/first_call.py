@@ -5,6 +5,7 @@ import time
 started = time.perf_counter()
 
 import json  # noqa: E402
+import os  # noqa: E402
 
 import anyio  # noqa: E402
 
@@ -16,7 +17,7 @@ imported = time.perf_counter()
 async def main() -> None:
     async with Client() as client:
         opened = time.perf_counter()
-        await client.call("greeter", "Greeter.Hello", {"name": "John"})
+        await client.call(os.environ["BENCHMARKED_SERVICE"], "Greeter.Hello", {"name": "John"})
         called = time.perf_counter()
     spans = {
         "first call: imports": imported - started,

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import uvloop
 from aiohttp import web
 
-from .messages import Greeting, Hello, decode_greeting, decode_hello, encode
+from .messages import CODECS, answer, encode, hello, understand
 
 
-async def hello(request: web.Request) -> web.Response:
-    asked = decode_hello(await request.read())
-    return web.Response(body=encode(Greeting(f"Hello {asked.name}")), content_type="application/json")
+def handler(codec: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(body=answer(codec, await request.read()), content_type=f"application/{codec}")
+
+    return handle
 
 
 def serve() -> None:
@@ -21,8 +24,9 @@ def serve() -> None:
 
 
 async def _serve() -> None:
-    application = web.Application()
-    application.router.add_post("/Greeter/Hello", hello)
+    application = web.Application(client_max_size=64 << 20)
+    for codec in CODECS:
+        application.router.add_post(f"/Greeter/{codec}", handler(codec))
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -32,14 +36,16 @@ async def _serve() -> None:
 
 
 @asynccontextmanager
-async def caller(address: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+async def caller(address: str, codec: str, size: int) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """Yield a function that makes one call."""
-    url, body = f"http://{address}/Greeter/Hello", Hello("John")
-    headers = {"Content-Type": "application/json"}
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+    url, request = f"http://{address}/Greeter/{codec}", hello(codec, size)
+    headers = {"Content-Type": f"application/{codec}"}
+    write = encode if codec == "json" else type(request).SerializeToString
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session:
 
-        async def call() -> Greeting:
-            async with session.post(url, data=encode(body), headers=headers) as response:
-                return decode_greeting(await response.read())
+        async def call() -> Any:
+            async with session.post(url, data=write(request), headers=headers) as response:
+                return understand(codec, await response.read())
 
         yield call

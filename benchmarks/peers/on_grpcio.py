@@ -1,17 +1,35 @@
-"""The greeter on grpcio's asyncio API, with the same JSON bodies by way of generic handlers."""
+"""The greeter on grpcio's asyncio API; JSON by way of generic handlers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import grpc
 import grpc.aio
 
-from .messages import Greeting, Hello, decode_greeting, decode_hello, encode
+from .messages import Greeting, Hello, HelloReply, HelloRequest, decode_greeting, decode_hello, encode, hello
+
+BACKEND: tuple[str, dict[str, Any]] = ("asyncio", {})
+OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
+REPLIES = {
+    "json": ("/Greeter/Hello", encode, decode_greeting),
+    "proto": ("/Greeter/HelloProto", HelloRequest.SerializeToString, HelloReply.FromString),
+}
 
 
-async def hello(request: Hello, context: object) -> Greeting:
-    return Greeting(f"Hello {request.name}")
+async def greet(request: Hello, context: object) -> Greeting:
+    return Greeting(request.name)
+
+
+async def greet_in_protobuf(request: Any, context: object) -> Any:
+    return HelloReply(message=request.name)
+
+
+async def chat(requests: AsyncIterator[Hello], context: object) -> AsyncIterator[Greeting]:
+    async for request in requests:
+        yield Greeting(request.name)
 
 
 def serve() -> None:
@@ -19,9 +37,16 @@ def serve() -> None:
 
 
 async def _serve() -> None:
-    server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(hello, request_deserializer=decode_hello, response_serializer=encode)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Greeter", {"Hello": handler}),))
+    server = grpc.aio.server(options=OPTIONS)
+    in_json = {"request_deserializer": decode_hello, "response_serializer": encode}
+    handlers = {
+        "Hello": grpc.unary_unary_rpc_method_handler(greet, **in_json),
+        "Chat": grpc.stream_stream_rpc_method_handler(chat, **in_json),
+        "HelloProto": grpc.unary_unary_rpc_method_handler(
+            greet_in_protobuf, HelloRequest.FromString, HelloReply.SerializeToString
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Greeter", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"ready 127.0.0.1:{port}", flush=True)
@@ -29,9 +54,21 @@ async def _serve() -> None:
 
 
 @asynccontextmanager
-async def caller(address: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+async def caller(address: str, codec: str, size: int) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """Yield a function that makes one call."""
-    request = Hello("John")
-    async with grpc.aio.insecure_channel(address) as channel:
-        method = channel.unary_unary("/Greeter/Hello", request_serializer=encode, response_deserializer=decode_greeting)
+    request, (path, serializer, deserializer) = hello(codec, size), REPLIES[codec]
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        method = channel.unary_unary(path, request_serializer=serializer, response_deserializer=deserializer)
         yield lambda: method(request, timeout=5)
+
+
+@asynccontextmanager
+async def streamer(address: str) -> AsyncIterator[tuple[Callable[[], Awaitable[Any]], Callable[[], Awaitable[Any]]]]:
+    """Yield functions that send to a stream, and receive from it."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        method = channel.stream_stream(
+            "/Greeter/Chat", request_serializer=encode, response_deserializer=decode_greeting
+        )
+        exchange = method()
+        yield partial(exchange.write, hello("json", 64)), exchange.read
+        exchange.cancel()

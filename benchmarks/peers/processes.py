@@ -1,14 +1,27 @@
 """Starting and ending the processes of a benchmark."""
 
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
+
+from .tools import go_program, nats_server_program
 
 FOLDER = Path(__file__).parent.parent
 LOOPBACK = {"MICRO_REGISTRY": "mdns://?interface=127.0.0.1"}
+SERVICE = os.environ.setdefault("BENCHMARKED_SERVICE", f"greeter-{os.getpid()}")
+"""The name of ours, one for each run and its processes: others on this machine may be discovering a greeter too."""
+IN_GO = "go_"
+"""Peers whose names begin so are programs of `benchmarks/go`, and take the same arguments."""
+
+Result = dict[str, float]
 
 
 def environment() -> dict[str, str]:
@@ -29,26 +42,108 @@ def cores() -> tuple[int, int]:
 
 def command(*arguments: str, core: int | None = None) -> list[str]:
     """Return the command line of `python ARGUMENTS`, bound to a core."""
-    pinned = [] if core is None else ["taskset", "-c", str(core)]
-    return [*pinned, sys.executable, *arguments]
+    return [*_pinned(core), sys.executable, *arguments]
+
+
+def peer_command(peer: str, *arguments: str, core: int | None = None) -> list[str]:
+    """Return the command line of a peer in whatever language, bound to a core."""
+    if peer.startswith(IN_GO):
+        return [*_pinned(core), str(go_program(peer.removeprefix(IN_GO))), *arguments]
+    return command("-m", "peers", peer, *arguments, core=core)
+
+
+def _pinned(core: int | None) -> list[str]:
+    return [] if core is None else ["taskset", "-c", str(core)]
 
 
 @contextmanager
-def serving(peer: str, core: int | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(peer: str, core: int | None = None) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Run a server; yield its process and address once it answers."""
     with subprocess.Popen(
-        command("-m", "peers", peer, "serve", core=core),
+        peer_command(peer, "serve", core=core),
         cwd=FOLDER,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
-            assert process.stdout is not None
-            ready, _, address = process.stdout.readline().strip().partition(" ")
-            if ready != "ready":
-                raise SystemExit(f"the server {peer} did not start")
-            yield process, address
+            yield process, ready(process, peer)
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def ready(process: "subprocess.Popen[str]", peer: str) -> str:
+    """Return the address that a server prints when it answers."""
+    assert process.stdout is not None
+    word, _, address = process.stdout.readline().strip().partition(" ")
+    if word != "ready":
+        raise SystemExit(f"the server {peer} did not start")
+    return address
+
+
+def turn(
+    peer: str,
+    what: str,
+    server: tuple["subprocess.Popen[str]", str],
+    core: int,
+    seconds: float,
+    works: Sequence[str],
+    *,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> list[Result]:
+    """Let one client have its turn: do each of the works for that many seconds."""
+    process, address = server
+    arguments = [what, address, str(process.pid), str(seconds), *works]
+    done = subprocess.run(
+        peer_command(peer, *arguments, core=core),
+        cwd=FOLDER,
+        env={**environment(), **settings},
+        stdout=subprocess.PIPE,
+        timeout=60 + len(works) * seconds * 4,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer, wherever it waits."""
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError(f"a benchmark is not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens at, for servers that cannot be asked for theirs."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as connecting:
+        return connecting.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def nats_server() -> Iterator[str]:
+    """Run a nats-server; yield its address."""
+    port = free_port()
+    with subprocess.Popen([nats_server_program(), "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL) as it:
+        try:
+            while not answers(port):
+                time.sleep(0.05)
+            yield f"127.0.0.1:{port}"
+        finally:
+            it.kill()
