@@ -19,7 +19,7 @@ from micro_core.selector import Selector
 from micro_core.server import Server
 from micro_core.transport import Transport
 
-__all__ = ["Parts", "load_parts"]
+__all__ = ["Parts", "load_parts", "load_settings"]
 
 
 def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: PluginHost | None = None) -> Parts:
@@ -28,9 +28,7 @@ def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: Plug
     ``given`` are the values written in code: configuration strings, and instances, which are final; what is registered
     with ``plugins`` goes before what is installed. Raises `ConfigError` and `PluginError`.
     """
-    instances = {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
-    code = {name: value for name, value in given.items() if name not in instances}
-    settings = load(code=code, environ=os.environ, argv=argv)
+    settings, instances = load_settings(given, argv)
     host = (plugins or PluginHost()).restricted(allow=settings.plugins_allow, block=settings.plugins_block)
     host.use_extensions(settings.extensions, source=settings.source("extensions"))
     for kind, value in instances.items():
@@ -38,6 +36,13 @@ def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: Plug
             if not isinstance(one, str):
                 host.check(kind, one)
     return Parts(settings, host, instances)
+
+
+def load_settings(given: Mapping[str, Any], argv: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:
+    """Return what settings and code say, and the parts that code gave as instances. Raises `ConfigError`."""
+    instances = {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
+    code = {name: value for name, value in given.items() if name not in instances}
+    return load(code=code, environ=os.environ, argv=argv), instances
 
 
 def _is_instance(kind: str, value: Any) -> bool:

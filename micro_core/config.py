@@ -75,6 +75,7 @@ class Settings:
     server_metadata: Mapping[str, str] = _setting(_NOTHING, "the node's metadata, key=value,…")
     register_ttl: float = _setting(60.0, "how long a registration lives without being repeated; 0: for ever", least=0.0)
     register_interval: float = _setting(30.0, "how often it is repeated; default: half of a shorter ttl", above=0.0)
+    workers: int = _setting(1, "processes that run the service, each with a node of its own", least=1)
     client_request_timeout: float = _setting(5.0, "how long a unary call may take", above=0.0)
     client_retries: int = _setting(1, "attempts after the first", least=0)
     client_pool_size: int = _setting(100, "connections kept to a node", least=0)

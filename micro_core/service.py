@@ -18,7 +18,7 @@ from micro_core._codec_set import CodecSet
 from micro_core._debug import Debug, DebugCodec
 from micro_core._handlers import camel_case, endpoint_of, endpoint_options, handler_of, handlers_of, with_class_options
 from micro_core._owned_tasks import OwnedTasks
-from micro_core._parts import Parts, load_parts
+from micro_core._parts import Parts, load_parts, load_settings
 from micro_core._plugins import PluginHost
 from micro_core._process import run_process
 from micro_core._subscribers import Subscriber, Subscribers
@@ -399,8 +399,10 @@ class Service:
     def run(self, argv: Sequence[str] | None = None, *, backend: str = "asyncio") -> None:
         """Run until SIGTERM or SIGINT, then stop in order; a second signal stops at once.
 
+        With the setting ``workers`` above 1 this process starts the program that many times and supervises it.
+
         ``argv`` (default: the process's) holds flags (docs/configuration.md). ``backend`` is ``asyncio``, which runs on
         uvloop where that is installed, or ``trio``. Raises SystemExit with one sentence where a setting is wrong.
         """
         self._argv = tuple(sys.argv[1:] if argv is None else argv)
-        run_process(self, backend)
+        run_process(self, backend, lambda: load_settings(self._given, self._argv)[0])

@@ -30,7 +30,7 @@ WRITTEN = {
     **dict.fromkeys(("server_advertise", "proxy_address"), ("10.0.0.1:1", "10.0.0.2:2")),
     **dict.fromkeys(("register_ttl", "client_pool_ttl"), ("90", "2m")),
     **dict.fromkeys(("register_interval", "client_request_timeout"), ("500ms", "2s")),
-    **dict.fromkeys(("client_retries", "client_pool_size"), ("3", "4")),
+    **dict.fromkeys(("client_retries", "client_pool_size", "workers"), ("3", "4")),
     **dict.fromkeys(("propagate", "extensions", "plugins_allow", "plugins_block"), ("one", "one,other")),
     "server_metadata": ("a=1", "a=1,b=2"),
     "config": ("", ""),

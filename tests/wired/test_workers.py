@@ -1,0 +1,131 @@
+"""`--workers`: one program in several processes, supervised."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from micro_core import Client, Registry
+from micro_core.testing import make_part
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What is tested runs in other processes: one backend looks at them as well as another."""
+    return "asyncio"
+
+
+GREETER = f"greeter-of-workers-{os.getpid()}"
+
+
+@asynccontextmanager
+async def watching() -> AsyncIterator[Registry]:
+    async with make_part("registry", "mdns", {"interface": "127.0.0.1"}) as registry:
+        yield registry
+
+
+async def nodes(registry: Registry, until: Callable[[set[str]], bool]) -> set[str]:
+    """Return the ids of the greeter's nodes as soon as they are as they should be."""
+    with anyio.fail_after(30):
+        while True:
+            ids = {node.id for record in await registry.lookup(GREETER) for node in record.nodes}
+            if until(ids):
+                return ids
+            await anyio.sleep(0.05)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(30):
+        while not condition():  # noqa: ASYNC110 - processes are looked at from outside
+            await anyio.sleep(0.05)
+
+
+def is_alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+def workers_of(supervisor: int) -> list[int]:
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text(encoding="ascii")
+    return [int(child) for child in children.split()]
+
+
+async def test_workers_register_a_node_each_and_one_that_dies_is_started_again(start: Any) -> None:
+    program = start("greeter/greeter.py", "--server_name", GREETER, "--workers", "2")
+    async with watching() as registry, Client() as client:
+        await nodes(registry, lambda ids: len(ids) == 2)
+        first, second = workers_of(program.process.pid)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: len(workers_of(program.process.pid)) == 2 and first not in workers_of(program.process.pid))
+        assert second in workers_of(program.process.pid)
+        replies = [await client.call(GREETER, "Greeter.Hello", {"name": "John"}) for _ in range(20)]
+        assert replies == [{"greeting": "Hello John"}] * 20
+        output = await anyio.to_thread.run_sync(program.stop)
+        assert "ended with status -9: started again in" in "".join([*program.output, output])
+        await nodes(registry, lambda ids: len(ids) <= 1)  # a node that was killed said no goodbye
+
+
+async def test_workers_stop_when_their_supervisor_was_killed(start: Any) -> None:
+    program = start("greeter/greeter.py", "--server_name", GREETER, "--workers", "2")
+    async with watching() as registry:
+        await nodes(registry, lambda ids: len(ids) >= 2)
+        workers = workers_of(program.process.pid)
+        assert len(workers) == 2
+        program.process.kill()
+        await until(lambda: not any(is_alive(worker) for worker in workers))
+
+
+PROGRAM = """
+import sys
+from micro_core import Service
+
+service = Service("broken", registry="memory", broker="memory")
+
+@service.before_start
+def fail() -> None:
+    raise RuntimeError("nothing works")
+
+service.run()
+"""
+
+
+def run(tmp_path: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, str(tmp_path / "program.py"), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_workers_that_fail_at_once_are_given_up(on_loopback: None, tmp_path: Path) -> None:
+    ended = run(tmp_path, "--workers", "2")
+    assert ended.returncode == 1
+    assert "failed as soon as it was started, with status 1: giving up" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--server_address", "127.0.0.1:8080"], "each has an address of its own, so that server_address="),
+        (["--server_advertise", "10.0.0.5:80"], "each has an address of its own, so that server_advertise="),
+        (["--server_id", "one"], "each has an id of its own, so that server_id='one' (from flag --server_id) cannot"),
+    ],
+)
+async def test_what_workers_cannot_share_is_refused(
+    on_loopback: None, tmp_path: Path, flags: list[str], told: str
+) -> None:
+    ended = run(tmp_path, "--workers", "2", *flags)
+    assert ended.returncode == 1
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+async def test_a_number_of_workers_is_at_least_one(on_loopback: None, tmp_path: Path) -> None:
+    assert "workers=0 (from flag --workers) is not valid" in run(tmp_path, "--workers", "0").stderr
