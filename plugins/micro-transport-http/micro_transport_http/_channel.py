@@ -10,7 +10,7 @@ import anyio
 
 from micro_core import Channel, Closed, ConnectFailed, Executed, Head, Headers, Message, MicroError, Stream, Timeout
 
-from ._client import CALLS, ClientStream, MuxConnection, SingleConnection
+from ._client import ClientStream, MuxConnection, SingleConnection
 from ._link import Driver, Link, MakeOwner, Waiter
 from ._parser import MUX
 from ._pool import Pool
@@ -242,13 +242,18 @@ class HttpChannel(Channel):
                     waiter.set_result(failed)
 
     async def _calls_taken(self, connection: SingleConnection, deadline: float) -> int:
-        """Return how many calls the peer takes at once, 0 where it takes one; under TLS the handshake has told."""
-        if self._tls is not None:
-            return CALLS if connection.link.protocol == MUX.decode() else 0
+        """Return how many calls the peer takes at once, 0 where it takes one.
+
+        Under TLS it was asked in the handshake, and a peer that agreed says it unasked (docs/protocol.md §2).
+        """
+        if self._tls is not None and connection.link.protocol != MUX.decode():
+            return 0
         driver = self._get_driver()
         until = driver.time() + self._options.dial_timeout
         try:
-            return await connection.ask(self._question(), min(deadline, until))
+            return await connection.ask(b"" if self._tls is not None else self._question(), min(deadline, until))
+        except ConnectFailed:
+            raise
         except MicroError:
             if driver.time() >= deadline:
                 raise self._too_late() from None

@@ -28,11 +28,11 @@ from ._refusal import Refusal
 from ._stream import MessageStream
 from ._writer import cancellation
 
-__all__ = ["CALLS", "ClientStream", "MuxConnection", "SingleConnection", "refused"]
+__all__ = ["ClientStream", "MuxConnection", "SingleConnection", "refused"]
 
 _LINGER_SECONDS = 1.0
 
-CALLS = 100
+_CALLS = 100
 """Calls at once on a connection whose peer does not say how many it takes (docs/protocol.md §2)."""
 
 
@@ -120,7 +120,7 @@ class SingleConnection(_Connection):
         if status != 101 or reply.headers.get(b"Upgrade", b"").lower() != MUX:
             return 0
         calls = reply.headers.get(b"Micro-Calls", b"")
-        return max(int(calls), 1) if calls.isdigit() and len(calls) < 10 else CALLS
+        return max(int(calls), 1) if calls.isdigit() and len(calls) < 10 else _CALLS
 
     async def _exchange(self, data: bytes, deadline: float) -> tuple[int, Message]:
         waiter = self._waiter = self._driver.waiter()

@@ -96,6 +96,9 @@ class ServerConnection:
         self._is_feeding = False
         self._head_since: float | None = driver.time()
         self._idle_since: float | None = None
+        if self._multiplexed:
+            self._head_since = None
+            link.write(_SWITCHING % limits.calls)
 
     # ------------------------------------------------------------------------------------------ from the link
 

@@ -200,11 +200,13 @@ async def test_a_self_signed_peer_is_called_by_its_pin(serving: Any, call: Any, 
 
 
 async def test_not_a_byte_of_a_request_reaches_who_is_not_pinned(call: Any, server_tls: Tls) -> None:
-    context, seen, ended = server_tls.for_server([]), [], anyio.Event()
+    context, ended = server_tls.for_server([]), anyio.Event()
+    seen: list[Any] = []
 
     async def listen(stream: Any) -> None:
         try:
-            async with await TLSStream.wrap(stream, server_side=True, ssl_context=context) as under_tls:
+            async with stream:
+                under_tls = await TLSStream.wrap(stream, server_side=True, ssl_context=context)
                 seen.append(await under_tls.receive())
         except (ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
             seen.append(type(error))
@@ -267,6 +269,7 @@ async def test_every_split_of_the_bytes_is_the_same(serving: Any, authority: Any
                         incoming.write(await stream.receive())
                     else:
                         break
+    assert isinstance(answer, bytes)
     assert answer.endswith(b"hi")
 
 
