@@ -5,7 +5,9 @@ Shared by `tests/` and `plugins/*/tests`; imports nothing of the tree, so that i
 
 import asyncio
 import asyncio.runners
+import datetime
 import gc
+import ipaddress
 import os
 import sys
 import threading
@@ -105,3 +107,97 @@ def _open_descriptors() -> set[tuple[str, str]]:
         if not target.startswith(("/dev/", "/proc/")):
             found.add((entry.name, target))
     return found
+
+
+class Authority:
+    """A certificate authority of one test run, whose certificates can be wrong in any way."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        self._folder = folder
+        self._name = name
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._made = 0
+        self.file = self._write(
+            f"{name}.pem", self._signed(name, self._key, days=(-1, 30), is_authority=True, names=())
+        )
+
+    def issue(self, name: str, *, days: tuple[int, int] = (-1, 30), names: Any = ("127.0.0.1",)) -> tuple[str, str]:
+        """Return the files of a certificate and of its key; ``days`` say from when and until when it is valid."""
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return self._pair(name, ec.generate_private_key(ec.SECP256R1()), days, names, self._name)
+
+    def self_signed(self, name: str) -> tuple[str, str]:
+        """Return the files of a certificate that nobody vouches for, and of its key."""
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return self._pair(name, ec.generate_private_key(ec.SECP256R1()), (-1, 30), ("127.0.0.1",), "")
+
+    def _pair(self, name: str, key: Any, days: tuple[int, int], names: Any, issuer: str) -> tuple[str, str]:
+        from cryptography.hazmat.primitives import serialization
+
+        self._made += 1
+        certificate = self._signed(name, key, days=days, is_authority=False, names=names, issuer=issuer)
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        stem = f"{self._name}-{name}-{self._made}"
+        return self._write(f"{stem}.pem", certificate), self._write(f"{stem}-key.pem", secret)
+
+    def _signed(
+        self, name: str, key: Any, *, days: tuple[int, int], is_authority: bool, names: Any, issuer: str | None = None
+    ) -> bytes:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.x509.oid import NameOID
+
+        def named(text: str) -> x509.Name:
+            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+        def alternative(text: str) -> x509.GeneralName:
+            try:
+                return x509.IPAddress(ipaddress.ip_address(text))
+            except ValueError:
+                return x509.DNSName(text)
+
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(named(name))
+            .issuer_name(named(issuer or name))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + datetime.timedelta(days=days[0]))
+            .not_valid_after(now + datetime.timedelta(days=days[1]))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        )
+        if not is_authority:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([alternative(text) for text in (name, *names)]), critical=False
+            )
+        signed = builder.sign(self._key if issuer or is_authority else key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM)
+
+    def _write(self, name: str, content: bytes) -> str:
+        path = self._folder / name
+        path.write_bytes(content)
+        return str(path)
+
+
+@pytest.fixture(scope="session")
+def new_authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a function that makes an authority of its own."""
+
+    def make(name: str = "authority") -> Authority:
+        return Authority(tmp_path_factory.mktemp("certificates"), name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def authority(new_authority: Any) -> Authority:
+    """Return the authority that the tests of this run trust."""
+    made: Authority = new_authority()
+    return made

@@ -42,6 +42,7 @@ from micro_core.selector import Selector
 from micro_core.server import Handler, HandlerKind, Running, Server
 from micro_core.service import Service
 from micro_core.sync import SyncClient, SyncStream
+from micro_core.tls import Tls
 from micro_core.transport import Channel, Head, Limits, Listener, Request, Stream, Transport
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "SyncClient",
     "SyncStream",
     "Timeout",
+    "Tls",
     "Transport",
     "Unauthorized",
     "Unavailable",

@@ -23,6 +23,7 @@ from micro_core.message import Headers, Message, canonical
 from micro_core.middleware import CallNext, fold
 from micro_core.registry import Registry
 from micro_core.selector import Selector
+from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 __all__ = ["Client"]
@@ -35,7 +36,8 @@ class Client:
     """Calls services, opens streams, publishes. An async context manager; see docs/client.md.
 
     Each part is a configuration string or an instance, which the client then opens and closes; what is not given comes
-    from flags, environment, file or default (docs/configuration.md). ``name`` goes out as ``Micro-From-Service``;
+    from flags, environment, file or default (docs/configuration.md). ``tls`` stands in for the settings of that name.
+    ``name`` goes out as ``Micro-From-Service``;
     ``plugins`` has plugins registered in code.
 
     Entering raises `ConfigError` and `PluginError`.
@@ -51,6 +53,7 @@ class Client:
         codec: str | Codec | Sequence[str | Codec] | None = None,
         broker: str | Broker | None = None,
         client: str | Caller | None = None,
+        tls: Tls | None = None,
         extensions: str | Sequence[str] | None = None,
         plugins: PluginHost | None = None,
         argv: tuple[str, ...] = (),
@@ -63,6 +66,7 @@ class Client:
             "codec": codec,
             "broker": broker,
             "client": client,
+            "tls": tls,
             "extensions": extensions,
         }
         self._plugins = plugins

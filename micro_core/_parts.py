@@ -17,6 +17,7 @@ from micro_core.config import Part, Settings, load, parse_part
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
+from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 __all__ = ["Parts", "load_parts", "load_settings"]
@@ -35,13 +36,13 @@ def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: Plug
         for one in _each(kind, value):
             if not isinstance(one, str):
                 host.check(kind, one)
-    return Parts(settings, host, instances)
+    return Parts(settings, host, instances, given.get("tls") or settings.tls)
 
 
 def load_settings(given: Mapping[str, Any], argv: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:
     """Return what settings and code say, and the parts that code gave as instances. Raises `ConfigError`."""
     instances = {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
-    code = {name: value for name, value in given.items() if name not in instances}
+    code = {name: value for name, value in given.items() if name not in instances and name != "tls"}
     return load(code=code, environ=os.environ, argv=argv), instances
 
 
@@ -57,10 +58,11 @@ def _each(kind: str, value: Any) -> Sequence[Any]:
 class Parts:
     """One object for each kind, opened and closed together; the broker when it is first needed."""
 
-    def __init__(self, settings: Settings, host: PluginHost, instances: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, host: PluginHost, instances: Mapping[str, Any], tls: Tls) -> None:
         self.settings = settings
         self.host = host
         self._instances = instances
+        self.tls = tls
         self.registry = cast(Registry, self._make("registry", settings.registry))
         self.selector = cast(Selector, self._make("selector", settings.selector))
         self.transport = cast(
@@ -70,6 +72,7 @@ class Parts:
                 settings.transport,
                 pool_size=settings.client_pool_size,
                 pool_ttl=settings.client_pool_ttl,
+                tls=self.tls,
             ),
         )
         self.codecs = self._make_codecs()
@@ -117,7 +120,7 @@ class Parts:
         """
 
         def make() -> Broker:
-            return cast(Broker, self._make("broker", part, registry=self.registry))
+            return cast(Broker, self._make("broker", part, registry=self.registry, tls=self.tls))
 
         part = self.settings.broker
         if part.source == "default" and not self.host.offers("broker", part.name):

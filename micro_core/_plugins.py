@@ -9,7 +9,7 @@ import importlib
 import inspect
 import logging
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -22,6 +22,7 @@ from micro_core.errors import ConfigError, PluginError
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
+from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ CONTRACTS: Final[dict[str, type]] = {
     "server": Server,
 }
 """What the plugins of each kind have to make."""
+
+_ADDED: Final[Mapping[str, Mapping[str, Any]]] = {"transport": {"tls": Tls()}, "broker": {"tls": Tls()}}
+"""Arguments of hooks that came later: what they are where the caller says nothing."""
 
 EXTENSION: Final = "extension"
 
@@ -113,7 +117,8 @@ class PluginHost:
         """
         hook = f"make_{part.kind}"
         arguments = {
-            "name": part.name, "address": part.addresses, "path": part.path, "options": part.options, **made,
+            "name": part.name, "address": part.addresses, "path": part.path, "options": part.options,
+            **_ADDED.get(part.kind, {}), **made,
         }  # fmt: skip
         _check_arguments(hook, arguments)
         wanted = Wanted(kind=part.kind, name=part.name, distribution=part.distribution, source=part.source)

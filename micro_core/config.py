@@ -23,6 +23,7 @@ from micro_core._settings_sources import (
 )
 from micro_core._values import convert, valid
 from micro_core.errors import ConfigError
+from micro_core.tls import Tls
 
 __all__ = ["Part", "Settings", "flags", "load", "parse_part"]
 
@@ -83,6 +84,14 @@ class Settings:
     propagate: tuple[str, ...] = _setting((), "headers of a request that calls of its handler carry on")
     proxy: str = _setting("", "the service, or host:port, that gets all calls")
     proxy_address: str = _setting("", "the address that gets all calls")
+    tls_cert: str = _setting("", "a file with the certificate of this program; listeners speak TLS then")
+    tls_key: str = _setting("", "a file with its key, where it is not in the same")
+    tls_ca: str = _setting("", "a file with the authorities that peers are verified by; default: the machine's")
+    tls_client_ca: str = _setting("", "a file with the authorities that callers have to have a certificate of")
+    tls_pin: tuple[str, ...] = _setting((), "SHA-256 of the certificates that peers may present")
+    tls_server_name: str = _setting("", "the name that peers' certificates are for, in place of their address")
+    tls_insecure_skip_verify: bool = _setting(False, "true: peers are not verified")
+    require_tls: bool = _setting(False, "true: no clear text outside this machine")
     extensions: tuple[str, ...] = _setting((), "extensions to use, the outermost first")
     plugins_allow: tuple[str, ...] = _setting((), "the only distributions whose plugins may be imported")
     plugins_block: tuple[str, ...] = _setting((), "distributions whose plugins are never imported")
@@ -92,6 +101,20 @@ class Settings:
     def source(self, name: str) -> str:
         """Return where a setting was written: ``flag --server_name``, ``variable MICRO_REGISTRY``, … or ``default``."""
         return self.sources.get(name, "default")
+
+    @property
+    def tls(self) -> Tls:
+        """What the network parts speak TLS with, where their own options say nothing else."""
+        return Tls(
+            cert=self.tls_cert,
+            key=self.tls_key,
+            ca=self.tls_ca,
+            client_ca=self.tls_client_ca,
+            pin=self.tls_pin,
+            server_name=self.tls_server_name,
+            insecure_skip_verify=self.tls_insecure_skip_verify,
+            require=self.require_tls,
+        )
 
     def __repr__(self) -> str:
         shown = {one.name: _shown(getattr(self, one.name)) for one in fields(self) if one.name != "sources"}
@@ -114,7 +137,7 @@ _HELP: Final[Mapping[str, str]] = {
     **{name: one.metadata["help"] for name, one in _VALUES.items()},
     "config": "a TOML file with settings",
 }
-_REPEATED: Final = ("codec", "server_metadata", "propagate", "extensions", "plugins_allow", "plugins_block")
+_REPEATED: Final = ("codec", "server_metadata", "propagate", "tls_pin", "extensions", "plugins_allow", "plugins_block")
 
 
 def flags() -> argparse.ArgumentParser:

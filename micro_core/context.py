@@ -19,7 +19,7 @@ class Context:
     its deadline and what `propagate` marks.
     """
 
-    __slots__ = ("_headers", "_metadata", "deadline", "endpoint", "local", "propagated", "remote", "service")
+    __slots__ = ("_headers", "_metadata", "deadline", "endpoint", "local", "peer", "propagated", "remote", "service")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Context:
         endpoint: str = "",
         local: str = "",
         remote: str = "",
+        peer: tuple[str, ...] = (),
         deadline: float = math.inf,
     ) -> None:
         self._headers = headers
@@ -41,6 +42,8 @@ class Context:
         """The address that took the request."""
         self.remote = remote
         """The caller's address."""
+        self.peer = peer
+        """The names in the certificate that the caller was verified by; none without mutual TLS (docs/tls.md)."""
         self.deadline = deadline
         """On the clock of `anyio.current_time`; `math.inf` where there is none."""
         self.propagated: dict[bytes, bytes] | None = None

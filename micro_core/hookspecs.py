@@ -30,6 +30,7 @@ from micro_core.middleware import CallMiddleware, ClientMiddleware, HandlerMiddl
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
+from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 if TYPE_CHECKING:
@@ -56,9 +57,12 @@ def make_selector(name: str, address: Sequence[str], path: str, options: Mapping
 
 @hookspec(firstresult=True)
 def make_transport(
-    name: str, address: Sequence[str], path: str, options: Mapping[str, str], pool_size: int, pool_ttl: float
+    name: str, address: Sequence[str], path: str, options: Mapping[str, str], pool_size: int, pool_ttl: float, tls: Tls
 ) -> Transport:
-    """Return a transport; it keeps at most ``pool_size`` idle connections to a node, each for ``pool_ttl`` seconds."""
+    """Return a transport; it keeps at most ``pool_size`` idle connections to a node, each for ``pool_ttl`` seconds.
+
+    ``tls`` is what it presents and whom it trusts; options ``tls_…`` go over it (`Tls.overlaid`).
+    """
 
 
 @hookspec(firstresult=True)
@@ -67,8 +71,10 @@ def make_codec(name: str, address: Sequence[str], path: str, options: Mapping[st
 
 
 @hookspec(firstresult=True)
-def make_broker(name: str, address: Sequence[str], path: str, options: Mapping[str, str], registry: Registry) -> Broker:
-    """Return a broker; ``registry`` is where it may announce and find subscribers."""
+def make_broker(
+    name: str, address: Sequence[str], path: str, options: Mapping[str, str], registry: Registry, tls: Tls
+) -> Broker:
+    """Return a broker; ``registry`` is where it may announce and find subscribers, ``tls`` as of a transport."""
 
 
 @hookspec(firstresult=True)

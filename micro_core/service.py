@@ -30,6 +30,7 @@ from micro_core.errors import Closed, ConfigError, EncodeError, MicroError, Regi
 from micro_core.registry import Node, Record, Registry
 from micro_core.selector import Selector
 from micro_core.server import Handler, Running, Server
+from micro_core.tls import Tls
 from micro_core.transport import Limits, Transport
 
 __all__ = ["Service"]
@@ -51,7 +52,8 @@ class Service:
     """Handlers and subscribers with a name. ``async with service:`` runs it; `run` does that for a whole process.
 
     Each part is a configuration string or an instance, which the service then opens and closes; what is not given comes
-    from flags, environment, file or default (docs/configuration.md). ``plugins`` has plugins registered in code.
+    from flags, environment, file or default (docs/configuration.md). ``tls`` stands in for the settings of that name;
+    ``plugins`` has plugins registered in code.
     ``linger`` is how many seconds a service that has deregistered goes on serving callers that have not heard of it.
     Entering raises `ConfigError` and `PluginError`.
     """
@@ -70,6 +72,7 @@ class Service:
         broker: str | Broker | None = None,
         client: str | Caller | None = None,
         server: str | Server | None = None,
+        tls: Tls | None = None,
         extensions: str | Sequence[str] | None = None,
         plugins: PluginHost | None = None,
         limits: Limits | None = None,
@@ -88,6 +91,7 @@ class Service:
             "broker": broker,
             "client": client,
             "server": server,
+            "tls": tls,
             "extensions": extensions,
         }
         self._name = name

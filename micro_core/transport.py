@@ -73,7 +73,7 @@ class Stream(ABC):
 class Request(ABC):
     """One request as a listener hands it to the server; answered once, by `respond`, unless it opens a stream."""
 
-    __slots__ = ("abandon", "body", "headers", "local", "remote", "stream")
+    __slots__ = ("abandon", "body", "headers", "local", "peer", "remote", "stream")
 
     def __init__(self, headers: Headers, body: bytes, *, local: str, remote: str, stream: Stream | None = None) -> None:
         self.headers = headers
@@ -84,6 +84,8 @@ class Request(ABC):
         """The caller's address."""
         self.stream = stream
         """Where the request carries ``Micro-Stream``: the stream that it opens, without this first message."""
+        self.peer: tuple[str, ...] = ()
+        """The names in the certificate that the caller was verified by (mutual TLS)."""
         self.abandon: Callable[[], object] | None = None
         """Set by the server: called, at most once, when the caller went away or gave up before the answer."""
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
 DISTRIBUTION_OF = {"google": "protobuf"}
 # Used where the application brings it, never required.
-OPTIONAL = {"attr", "attrs", "pydantic", "uvloop"}
+OPTIONAL = {"attr", "attrs", "pydantic", "trio", "uvloop"}
 
 
 def imported(package: Path) -> Iterator[str]:

@@ -88,6 +88,7 @@ class Fence:
             endpoint=endpoint,
             local=request.local,
             remote=request.remote,
+            peer=request.peer,
             deadline=self.deadline,
         )
         _current.set(context)

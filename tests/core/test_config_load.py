@@ -32,10 +32,13 @@ WRITTEN = {
     **dict.fromkeys(("register_interval", "client_request_timeout"), ("500ms", "2s")),
     **dict.fromkeys(("client_retries", "client_pool_size", "workers"), ("3", "4")),
     **dict.fromkeys(("propagate", "extensions", "plugins_allow", "plugins_block"), ("one", "one,other")),
+    **dict.fromkeys(("tls_cert", "tls_key", "tls_ca", "tls_client_ca", "tls_server_name"), ("one", "other")),
+    "tls_pin": ("one", "one,other"),
+    **dict.fromkeys(("tls_insecure_skip_verify", "require_tls"), ("true", "false")),
     "server_metadata": ("a=1", "a=1,b=2"),
     "config": ("", ""),
 }
-"""For each setting two values, neither of them its default."""
+"""For each setting two values, the first not its default."""
 
 
 def without_sources(settings: Settings) -> list[str]:

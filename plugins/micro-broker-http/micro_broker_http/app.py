@@ -38,7 +38,17 @@ class BrokerApp:
         self.inboxes: dict[str, Inbox] = {}
         self._body_limit = body_limit
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    def called_by(self, peer: tuple[str, ...]) -> Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]:
+        """Return the application for one connection, whose caller was verified by these names."""
+
+        async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+            await self(scope, receive, send, peer)
+
+        return serve
+
+    async def __call__(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, peer: tuple[str, ...] = ()
+    ) -> None:
         """Serve one request, or the server's start and end."""
         if scope["type"] == "lifespan":
             await _live(receive, send)

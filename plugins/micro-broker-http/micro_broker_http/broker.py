@@ -31,6 +31,7 @@ from micro_core import (
     Registry,
     RegistryError,
     Subscription,
+    Tls,
 )
 from micro_core.address import advertised
 
@@ -73,10 +74,17 @@ class HttpBroker(Broker):
         confirm_timeout: float = 30.0,
         drain_timeout: float = 25.0,
         go_in_flight: int = 8,
+        tls: Tls | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = randomness.random,
     ) -> None:
+        self._tls = tls or Tls()
+        self._listening_tls = self._tls.for_server(["h2", "http/1.1"]) if self._tls.listens else None
+        if self._tls.calls:
+            self._tls.for_client([])  # what is wrong with it stops the start
+        if self._listening_tls is None:
+            self._tls.check_clear_text(address, "the broker's listener at")
         self._registry = registry
         self._address = address
         self._advertise = advertise
@@ -115,6 +123,7 @@ class HttpBroker(Broker):
     async def __aenter__(self) -> Self:
         if self._opened:
             raise Closed("a broker is opened once")
+        from micro_broker_http.client import PostClient
         from micro_broker_http.listener import Listener
 
         self._opened = True
@@ -124,8 +133,8 @@ class HttpBroker(Broker):
         except ConfigError:
             listening.close()
             raise
-        self._listener = Listener(self._app, listening)
-        self._client = _client()
+        self._listener = Listener(self._app, listening, self._listening_tls)
+        self._client = PostClient(self._tls)
         self._publisher = self._make_publisher(self._client)
         await self._tasks.open()
         self._tasks.start(self._listener.run)
@@ -150,7 +159,9 @@ class HttpBroker(Broker):
             raise ConfigError(f"concurrency of topic {subscription.topic!r} has to be at least 1, retries at least 0")
         id = node_id(subscription.topic, secrets.token_hex(5))
         inbox = Inbox(subscription, id, sleep=self._sleep, random=self._random)
-        published = records(id=id, topic=subscription.topic, queue=subscription.queue, address=self._url)
+        published = records(
+            id=id, topic=subscription.topic, queue=subscription.queue, address=self._url, secure=self._tls.listens
+        )
         self._app.inboxes[id] = inbox
         renewal = anyio.CancelScope()
         workers = Workers(inbox, subscription.concurrency)
@@ -271,17 +282,3 @@ class Workers:
             await self._ended.wait()
         with anyio.move_on_after(LAST_MOMENTS):
             await self._inbox.end_answers()
-
-
-def _client() -> httpx.AsyncClient:
-    """Return the client that posts: HTTP/1.1 for now, and no certificate is trusted until TLS has settings."""
-    import ssl
-
-    import httpx
-
-    return httpx.AsyncClient(
-        trust_env=False,
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
-        headers={"User-Agent": "micro", "Accept": "*/*", "Accept-Encoding": "identity"},
-    )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
 from typing import Any
 
 import anyio
 import sniffio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 
 from micro_broker_http.app import BrokerApp
+from micro_core.tls import HANDSHAKE_SECONDS
 
 __all__ = ["Listener"]
 
@@ -29,9 +31,10 @@ server_log.setLevel(logging.WARNING)  # the server's own start lines name the de
 class Listener:
     """An ASGI server on a socket that listens already, so that nobody who connects is refused."""
 
-    def __init__(self, app: BrokerApp, listening: socket.socket) -> None:
+    def __init__(self, app: BrokerApp, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self._app = app
         self._socket = listening
+        self._tls = tls
         self._stop = anyio.Event()
         self._stopped = anyio.Event()
 
@@ -47,17 +50,23 @@ class Listener:
 
     async def _serve(self) -> None:
         config = Config()
-        config.bind = [f"fd://{self._socket.dup().detach()}"]
         config.errorlog = server_log
         config.include_server_header = False
         config.keep_alive_timeout = IDLE
         config.keep_alive_max_requests = 1 << 31
         config.h11_max_incomplete_size = HEADERS
         config.graceful_timeout = GRACE
+        config.ssl_handshake_timeout = HANDSHAKE_SECONDS
+        backend = "trio" if sniffio.current_async_library() == "trio" else "asyncio"
+        module = importlib.import_module(f"micro_broker_http.serve_{backend}")
         try:
-            await _serve(self._app, config, self._stop.wait)
+            await module.serve(self._app_for, config, self._socket.dup(), self._tls, self._stop.wait)
         except Exception:
             log.exception("the broker's server failed; it is started again")
+
+    def _app_for(self, peer: tuple[str, ...]) -> ASGIWrapper:
+        application: Any = self._app.called_by(peer)
+        return ASGIWrapper(application)
 
     async def stop(self) -> None:
         """Take no more connections, let requests end, close the rest, and return when all are closed."""
@@ -66,9 +75,3 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {'stopped' if self._stop.is_set() else self._socket.getsockname()}>"
-
-
-async def _serve(app: BrokerApp, config: Config, stop: Callable[[], Awaitable[Any]]) -> None:
-    backend = "trio" if sniffio.current_async_library() == "trio" else "asyncio"
-    module = importlib.import_module(f"hypercorn.{backend}")
-    await module.serve(app, config, shutdown_trigger=stop)

@@ -13,6 +13,7 @@ import anyio
 import httpx
 
 from micro_broker_http.batch import BATCH_TYPE, PATH, AckReader, encode_batch
+from micro_broker_http.client import why
 from micro_broker_http.envelope import encode_envelope
 from micro_broker_http.naming import Subscriber
 from micro_broker_http.outbox import Letter
@@ -79,10 +80,10 @@ async def post_batch(
                 return _STATUSES.get(answer.status_code, Verdict.BROKEN)
             await _read(answer, reader, acknowledged, room)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        log.info("subscriber %s cannot be reached at %s: %r", to.id, to.address, error)
+        log.info("subscriber %s cannot be reached at %s: %s", to.id, to.address, why(error, client))
         return Verdict.NOT_REACHED
     except (httpx.HTTPError, ProtocolError) as error:
-        log.warning("batch of %d to subscriber %s at %s broke: %r", len(letters), to.id, to.address, error)
+        log.warning("batch of %d to subscriber %s at %s broke: %s", len(letters), to.id, to.address, why(error, client))
         return Verdict.DONE if reader.complete else Verdict.BROKEN
     if reader.left:
         return Verdict.GONE
@@ -97,7 +98,7 @@ async def post_envelope(client: httpx.AsyncClient, to: Subscriber, letter: Lette
         async with _answer(client, request) as answer:
             status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        log.info("subscriber %s at %s did not take a message: %r", to.id, to.address, error)
+        log.info("subscriber %s at %s did not take a message: %s", to.id, to.address, why(error, client))
         return Verdict.NOT_REACHED
     if status != 200:
         log.warning("subscriber %s answered a message with status %d", to.id, status)

@@ -9,6 +9,7 @@ from typing import cast
 from ._addresses import joined
 from ._link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
 from ._sockets import bound
+from ._tls import Handshake, TlsSession, unsealed
 
 __all__ = ["AsyncioDriver"]
 
@@ -135,6 +136,59 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._draining.clear()
 
 
+class AsyncioTlsLink(AsyncioLink):
+    """One connection under TLS: what is queued is sealed when it leaves, and what comes is opened first."""
+
+    def __init__(
+        self,
+        driver: AsyncioDriver,
+        make_owner: MakeOwner,
+        links: set[AsyncioLink],
+        session: TlsSession,
+        *,
+        is_listener: bool,
+    ) -> None:
+        def handshake(link: Link) -> Owner:
+            return Handshake(driver, link, session, make_owner, is_listener=is_listener)
+
+        super().__init__(driver, handshake, links)
+        self._session = session
+        self._is_listener = is_listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not (self._is_listener or self.lost):
+            self.data_received(b"")
+
+    def data_received(self, data: bytes) -> None:
+        if self._finishing is not None:
+            return
+        plain = unsealed(self, self._session, data, self._flush)
+        if plain and self._finishing is None and not self.lost:
+            self.owner.received(plain)
+        if self._session.is_over and self._transport is not None and not self.lost:
+            self._end()
+            self._transport.close()
+
+    def _flush(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        plain = b"".join(self._out)
+        self._out.clear()
+        self._size = 0
+        data = self._session.seal(plain)
+        if data:
+            transport.write(data)
+
+    def finish(self, seconds: float) -> None:
+        transport = self._transport
+        if not self.lost and self._finishing is None and transport is not None and not transport.is_closing():
+            self._flush()
+            transport.write(self._session.bye())
+        super().finish(seconds)
+
+
 class AsyncioAccepting(Accepting):
     """A listening socket and the links it made."""
 
@@ -164,22 +218,33 @@ class AsyncioDriver(Driver):
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         return self.loop.call_at(when, callback)
 
-    async def connect(self, host: str, port: int, make_owner: MakeOwner) -> Link:
-        link = AsyncioLink(self, make_owner, self._links)
+    async def connect(self, host: str, port: int, make_owner: MakeOwner, tls: TlsSession | None = None) -> Link:
+        if tls is None:
+            link = AsyncioLink(self, make_owner, self._links)
+        else:
+            link = AsyncioTlsLink(self, make_owner, self._links, tls, is_listener=False)
         try:
             await self.loop.create_connection(lambda: link, host, port)
+            if isinstance(link.owner, Handshake):
+                await link.owner.outcome()
         except BaseException:
             link.forsake()
             raise
         return link
 
-    async def listen(self, host: str, port: int, make_owner: MakeOwner) -> Accepting:
+    async def listen(
+        self, host: str, port: int, make_owner: MakeOwner, new_tls: Callable[[], TlsSession] | None = None
+    ) -> Accepting:
         links: set[AsyncioLink] = set()
+
+        def new_link() -> AsyncioLink:
+            if new_tls is None:
+                return AsyncioLink(self, make_owner, links)
+            return AsyncioTlsLink(self, make_owner, links, new_tls(), is_listener=True)
+
         socket = await bound(host, port)
         try:
-            server = await self.loop.create_server(
-                lambda: AsyncioLink(self, make_owner, links), sock=socket, backlog=1024
-            )
+            server = await self.loop.create_server(new_link, sock=socket, backlog=1024)
         except BaseException:
             socket.close()
             raise

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ssl import SSLContext
 
 import anyio
 
@@ -13,9 +14,14 @@ from ._client import ClientStream, MuxConnection, SingleConnection
 from ._link import Driver, Link, MakeOwner, Waiter
 from ._parser import MUX
 from ._pool import Pool
+from ._tls import TlsSession
 from ._writer import message, request_line
 
 __all__ = ["ClientOptions", "HttpChannel"]
+
+_ONE_AT_A_TIME = ("http/1.1",)
+_MANY_AT_ONCE = (MUX.decode(), "http/1.1")
+"""What is offered by ALPN."""
 
 _LARGE = 64 * 1024
 """Larger requests take a connection of their own, so that they hold up nobody (docs/protocol.md §2)."""
@@ -46,6 +52,7 @@ class HttpChannel(Channel):
         may_ask: Callable[[float], bool],
         refused_asking: Callable[[float], None],
         closed: Callable[[HttpChannel], None],
+        tls: SSLContext | None = None,
     ) -> None:
         self._get_driver = driver
         self._address = address
@@ -61,6 +68,7 @@ class HttpChannel(Channel):
         self._muxes: list[MuxConnection] = []
         self._asking: list[Waiter] | None = None
         self._on_closed = closed
+        self._tls = tls
         self._closed = False
 
     async def call(self, head: Head, id: int, headers: Headers, body: bytes, deadline: float) -> Message:
@@ -129,17 +137,17 @@ class HttpChannel(Channel):
         pool.give_back(connection)
         return reply
 
-    async def _dial_single(self, deadline: float) -> SingleConnection:
+    async def _dial_single(self, deadline: float, protocols: Sequence[str] = _ONE_AT_A_TIME) -> SingleConnection:
         driver, options = self._get_driver(), self._options
 
         def owner(link: Link) -> SingleConnection:
             return SingleConnection(driver, link, self._address, headers=options.reply_headers, body=options.reply_body)
 
-        link = await self._dial(owner, deadline)
+        link = await self._dial(owner, deadline, protocols)
         assert isinstance(link.owner, SingleConnection)
         return link.owner
 
-    async def _dial(self, owner: MakeOwner, deadline: float) -> Link:
+    async def _dial(self, owner: MakeOwner, deadline: float, protocols: Sequence[str] = _ONE_AT_A_TIME) -> Link:
         driver = self._get_driver()
         started = driver.time()
         if deadline <= started:
@@ -147,7 +155,7 @@ class HttpChannel(Channel):
         link: Link | None = None
         try:
             with anyio.CancelScope(deadline=min(deadline, started + self._options.dial_timeout)):
-                link = await driver.connect(self._host, self._port, owner)
+                link = await driver.connect(self._host, self._port, owner, self._new_tls(protocols))
         except OSError as error:
             text = error.strerror or str(error) or type(error).__name__
             raise ConnectFailed(f"cannot connect to {self._address}: {text}", node=self._address) from error
@@ -158,6 +166,11 @@ class HttpChannel(Channel):
         raise ConnectFailed(
             f"cannot connect to {self._address}: no answer within {self._options.dial_timeout:g} s", node=self._address
         )
+
+    def _new_tls(self, protocols: Sequence[str]) -> TlsSession | None:
+        if self._tls is None:
+            return None
+        return TlsSession(self._tls, server=False, name=self._host, protocols=protocols)
 
     def _too_late(self) -> Timeout:
         return Timeout(f"the deadline passed before the call to {self._address} was sent", executed=Executed.NO)
@@ -207,14 +220,8 @@ class HttpChannel(Channel):
         self._asking = waiting
         failed: ConnectFailed | None = None
         try:
-            connection = await self._dial_single(deadline)
-            until = driver.time() + self._options.dial_timeout
-            try:
-                calls = await connection.ask(self._question(), min(deadline, until))
-            except MicroError:
-                calls = 0
-                if driver.time() >= deadline:
-                    raise self._too_late() from None
+            connection = await self._dial_single(deadline, _MANY_AT_ONCE)
+            calls = await self._calls_taken(connection, deadline)
             if calls:
                 return self._multiplexed(connection.link, calls)
             self._refused_asking(driver.time())
@@ -233,6 +240,24 @@ class HttpChannel(Channel):
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_result(failed)
+
+    async def _calls_taken(self, connection: SingleConnection, deadline: float) -> int:
+        """Return how many calls the peer takes at once, 0 where it takes one.
+
+        Under TLS it was asked in the handshake, and a peer that agreed says it unasked (docs/protocol.md §2).
+        """
+        if self._tls is not None and connection.link.protocol != MUX.decode():
+            return 0
+        driver = self._get_driver()
+        until = driver.time() + self._options.dial_timeout
+        try:
+            return await connection.ask(b"" if self._tls is not None else self._question(), min(deadline, until))
+        except ConnectFailed:
+            raise
+        except MicroError:
+            if driver.time() >= deadline:
+                raise self._too_late() from None
+            return 0
 
     def _question(self) -> bytes:
         return b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: %b\r\nContent-Length: 0\r\n\r\n" % (

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from micro_core import (
     BadRequest,
+    ConnectFailed,
     ConnectionLost,
     Executed,
     Head,
@@ -73,7 +74,7 @@ class _Connection:
     def lost(self) -> None:
         """Fail what is under way."""
         self._parser.end()
-        self._failed(ConnectionLost(f"{self.address} went away", node=self.address))
+        self._failed(_lost(self.link, self.address, f"{self.address} went away"))
 
     def writable(self, writable: bool) -> None:
         """A caller waits for its answer anyway."""
@@ -301,7 +302,7 @@ class ClientStream(MessageStream):
     def lost(self) -> None:
         """Let the receiver know, after what it has not read yet."""
         self._parser.end()
-        self.fail(ConnectionLost(f"{self.address} went away in mid-stream", node=self.address))
+        self.fail(_lost(self._link, self.address, f"{self.address} went away in mid-stream"))
 
     def writable(self, writable: bool) -> None:
         """Senders wait for the link themselves."""
@@ -326,8 +327,17 @@ class ClientStream(MessageStream):
         self._link.finish(_LINGER_SECONDS)
 
 
+def _lost(link: Link, address: str, what: str) -> MicroError:
+    """Return the error for a connection that ended; one that TLS ended has executed nothing."""
+    if link.refusal:
+        return ConnectFailed(f"cannot connect to {address}: {link.refusal}", node=address)
+    return ConnectionLost(what, node=address)
+
+
 def _copy(error: MicroError) -> MicroError:
     """Return an error of its own for each caller: each adds to it what it knows."""
+    if isinstance(error, ConnectFailed):
+        return ConnectFailed(error.detail, node=error.node)
     if isinstance(error, ConnectionLost):
         return ConnectionLost(error.detail, node=error.node, executed=error.executed)
     return ProtocolError(error.detail, executed=Executed.MAYBE)

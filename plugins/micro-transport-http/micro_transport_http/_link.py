@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ._tls import TlsSession
 
 __all__ = ["HIGH_WATER", "Accepting", "Driver", "Link", "MakeOwner", "Owner", "Timer", "Waiter"]
 
@@ -36,6 +39,12 @@ class Link(ABC):
     remote: str
     is_writable: bool = True
     lost: bool = False
+    protocol: str = ""
+    """What both ends agreed to speak, by ALPN."""
+    peer: tuple[str, ...] = ()
+    """The names that the caller was verified by."""
+    refusal: str = ""
+    """Why TLS ended it, a sentence about the peer; nothing was executed then."""
 
     @abstractmethod
     def write(self, data: bytes) -> None:
@@ -106,12 +115,14 @@ class Driver(ABC):
         """Call ``callback`` at ``when`` on the clock of `time`."""
 
     @abstractmethod
-    async def connect(self, host: str, port: int, make_owner: MakeOwner) -> Link:
-        """Return a link to an address. Raises `OSError`."""
+    async def connect(self, host: str, port: int, make_owner: MakeOwner, tls: TlsSession | None = None) -> Link:
+        """Return a link to an address, under TLS where there is a session for it. Raises `OSError`."""
 
     @abstractmethod
-    async def listen(self, host: str, port: int, make_owner: MakeOwner) -> Accepting:
-        """Bind an address, ``""`` for all interfaces. Raises `OSError`."""
+    async def listen(
+        self, host: str, port: int, make_owner: MakeOwner, new_tls: Callable[[], TlsSession] | None = None
+    ) -> Accepting:
+        """Bind an address, ``""`` for all interfaces; with ``new_tls`` its links speak TLS. Raises `OSError`."""
 
     @abstractmethod
     async def aclose(self) -> None:

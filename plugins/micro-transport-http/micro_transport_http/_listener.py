@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ssl import SSLContext
 
 from micro_core import ConfigError, Limits, Listener, Request
+from micro_core.tls import HANDSHAKE_SECONDS
 
 from ._addresses import listening
 from ._link import Accepting, Driver, Link, Timer
 from ._server import ServerConnection
+from ._tls import TlsSession
 
 __all__ = ["HttpListener"]
 
@@ -17,13 +20,23 @@ class HttpListener(Listener):
     """Connections of callers, made by a driver."""
 
     def __init__(
-        self, driver: Driver, address: str, receive: Callable[[Request], None], limits: Limits, *, multiplex: bool
+        self,
+        driver: Driver,
+        address: str,
+        receive: Callable[[Request], None],
+        limits: Limits,
+        *,
+        multiplex: bool,
+        tls: SSLContext | None = None,
+        handshake_timeout: float = HANDSHAKE_SECONDS,
     ) -> None:
         self._driver = driver
         self._wanted = address
         self._receive = receive
         self._limits = limits
         self._multiplex = multiplex
+        self._tls = tls
+        self._handshake_timeout = handshake_timeout
         self._accepting: Accepting | None = None
         self._connections: set[ServerConnection] = set()
         self._timer: Timer | None = None
@@ -35,12 +48,17 @@ class HttpListener(Listener):
         last: OSError | None = None
         for port in ports:
             try:
-                self._accepting = await self._driver.listen(host, port, self._connected)
+                new_tls = None if self._tls is None else self._new_tls
+                self._accepting = await self._driver.listen(host, port, self._connected, new_tls)
                 return
             except OSError as error:
                 last = error
         reason = (last.strerror or str(last)) if last is not None else "no port"
         raise ConfigError(f"cannot listen on {self._wanted}: {reason}") from last
+
+    def _new_tls(self) -> TlsSession:
+        assert self._tls is not None
+        return TlsSession(self._tls, server=True, patience=self._handshake_timeout)
 
     @property
     def address(self) -> str:

@@ -12,7 +12,8 @@ import anyio.lowlevel
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
 
 from ._addresses import joined
-from ._link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Timer
+from ._link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
+from ._tls import Handshake, TlsSession, unsealed
 
 __all__ = ["PortableDriver"]
 
@@ -83,7 +84,7 @@ class PortableLink(Link):
                     await self._may_read.wait()
                 data = await self._stream.receive(_CHUNK)
                 if self._finish_after is None:
-                    self.owner.received(data)
+                    self._arrived(data)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             self.close()
 
@@ -93,10 +94,10 @@ class PortableLink(Link):
                 if self._out:
                     data = b"".join(self._out)
                     self._out.clear()
-                    await self._stream.send(data)
+                    await self._send(data)
                     self._sent(len(data))
                 elif self._finish_after is not None:
-                    await self._stream.send_eof()
+                    await self._say_goodbye()
                     await anyio.sleep(self._finish_after)
                     self.close()
                     return
@@ -105,6 +106,15 @@ class PortableLink(Link):
                     await self._work.wait()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             self.close()
+
+    def _arrived(self, data: bytes) -> None:
+        self.owner.received(data)
+
+    async def _send(self, data: bytes) -> None:
+        await self._stream.send(data)
+
+    async def _say_goodbye(self) -> None:
+        await self._stream.send_eof()
 
     def _sent(self, size: int) -> None:
         self._size -= size
@@ -153,6 +163,43 @@ class PortableLink(Link):
             self.owner.lost()
 
 
+class PortableTlsLink(PortableLink):
+    """One connection under TLS: what is queued is sealed when it leaves, and what comes is opened first."""
+
+    def __init__(
+        self, driver: Driver, stream: ByteStream, make_owner: MakeOwner, session: TlsSession, *, is_listener: bool
+    ) -> None:
+        self._session = session
+
+        def handshake(link: Link) -> Owner:
+            return Handshake(driver, link, session, make_owner, is_listener=is_listener)
+
+        super().__init__(stream, handshake)
+        if not is_listener:
+            self._arrived(b"")
+
+    def _arrived(self, data: bytes) -> None:
+        plain = unsealed(self, self._session, data, self._push)
+        if plain and self._finish_after is None and not self.lost:
+            self.owner.received(plain)
+        if self._session.is_over:
+            self.close()
+
+    def _push(self) -> None:
+        """Have what TLS itself says leave with what is queued."""
+        self._out.append(b"")
+        self._work.set()
+
+    async def _send(self, data: bytes) -> None:
+        sealed = self._session.seal(data)
+        if sealed:
+            await self._stream.send(sealed)
+
+    async def _say_goodbye(self) -> None:
+        await self._stream.send(self._session.bye())
+        await super()._say_goodbye()
+
+
 class PortableTimer:
     """A task that sleeps."""
 
@@ -174,9 +221,9 @@ class PortableTimer:
 class PortableAccepting(Accepting):
     """Listening sockets and the links they made."""
 
-    def __init__(self, listeners: list[Listening], make_owner: MakeOwner) -> None:
+    def __init__(self, listeners: list[Listening], new_link: Callable[[ByteStream], PortableLink]) -> None:
         self._listeners = listeners
-        self._make_owner = make_owner
+        self._new_link = new_link
         self._links: set[PortableLink] = set()
         self._scope = anyio.CancelScope()
         self._stopped = anyio.Event()
@@ -186,7 +233,7 @@ class PortableAccepting(Accepting):
         """Accept until stopped; the links live in ``tasks``."""
 
         async def serve(stream: ByteStream) -> None:
-            link = PortableLink(stream, self._make_owner)
+            link = self._new_link(stream)
             self._links.add(link)
             try:
                 await link.run()
@@ -243,11 +290,20 @@ class PortableDriver(Driver):
             self._tasks.start_soon(timer.run)
         return timer
 
-    async def connect(self, host: str, port: int, make_owner: MakeOwner) -> Link:
+    async def connect(self, host: str, port: int, make_owner: MakeOwner, tls: TlsSession | None = None) -> Link:
         stream = await anyio.connect_tcp(host, port)
-        link = PortableLink(stream, make_owner)
+        if tls is None:
+            link = PortableLink(stream, make_owner)
+        else:
+            link = PortableTlsLink(self, stream, make_owner, tls, is_listener=False)
         self._links.add(link)
         self._tasks.start_soon(self._run, link)
+        if isinstance(link.owner, Handshake):
+            try:
+                await link.owner.outcome()
+            except BaseException:
+                link.close()
+                raise
         return link
 
     async def _run(self, link: PortableLink) -> None:
@@ -256,8 +312,15 @@ class PortableDriver(Driver):
         finally:
             self._links.discard(link)
 
-    async def listen(self, host: str, port: int, make_owner: MakeOwner) -> Accepting:
-        accepting = PortableAccepting(await _listeners(host, port), make_owner)
+    async def listen(
+        self, host: str, port: int, make_owner: MakeOwner, new_tls: Callable[[], TlsSession] | None = None
+    ) -> Accepting:
+        def new_link(stream: ByteStream) -> PortableLink:
+            if new_tls is None:
+                return PortableLink(stream, make_owner)
+            return PortableTlsLink(self, stream, make_owner, new_tls(), is_listener=True)
+
+        accepting = PortableAccepting(await _listeners(host, port), new_link)
         self._accepting.append(accepting)
         self._tasks.start_soon(accepting.run, self._tasks)
         return accepting

@@ -32,6 +32,8 @@ _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + MUX + b"\r\nMicro-Calls: %d\r\n\r\n"
 )
 _CLOSING_ANSWER = ANSWER + b"Connection: close\r\n"
+_HANDSHAKE = b"\x16\x03"
+_SPOKE_TLS = Refusal(400, "this port speaks clear text, and TLS came: it needs a certificate (docs/tls.md)")
 _NOT_ASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -76,10 +78,11 @@ class ServerConnection:
         self._limits = limits
         self._local = local
         self._remote = link.remote
+        self._peer = link.peer
         self._multiplex = multiplex
         self._ended = ended
         self._parser = RequestParser(self._message, self._continue, headers=limits.headers, body=limits.body)
-        self._multiplexed = False
+        self._multiplexed = self._parser.multiplexed = multiplex and link.protocol == MUX.decode()
         self._calls: dict[bytes, HttpRequest] = {}
         self._waiting: deque[HttpRequest] = deque()
         self._stream: MessageStream | None = None
@@ -93,6 +96,9 @@ class ServerConnection:
         self._is_feeding = False
         self._head_since: float | None = driver.time()
         self._idle_since: float | None = None
+        if self._multiplexed:
+            self._head_since = None
+            link.write(_SWITCHING % limits.calls)
 
     # ------------------------------------------------------------------------------------------ from the link
 
@@ -132,7 +138,7 @@ class ServerConnection:
         try:
             parser.feed(data)
         except Refusal as refusal:
-            self._refuse(refusal)
+            self._refuse(_SPOKE_TLS if data.startswith(_HANDSHAKE) else refusal)
         finally:
             self._is_feeding = False
         if not parser.in_head:
@@ -224,6 +230,7 @@ class ServerConnection:
         request = HttpRequest(headers, body, local=self._local, remote=self._remote)
         request.connection = self
         request.key = key
+        request.peer = self._peer
         request.is_last = request.is_bodiless = False
         return request
 

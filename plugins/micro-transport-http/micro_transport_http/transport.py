@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 import anyio
 
-from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Request, Transport
+from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Request, Tls, Transport
+from micro_core.tls import HANDSHAKE_SECONDS
 
 from ._addresses import dialled
 from ._asyncio import AsyncioDriver
 from ._channel import ClientOptions, HttpChannel
 from ._link import Driver
 from ._listener import HttpListener
+from ._parser import MUX
 from ._portable import PortableDriver
 
 __all__ = ["HttpTransport"]
+
+_LISTENING = _CALLING = (MUX.decode(), "http/1.1")
+"""What is spoken under TLS, the preferred first."""
 
 _ASK_AGAIN_SECONDS = 60.0
 _REMEMBERED = 10_000
@@ -40,15 +46,23 @@ class HttpTransport(Transport):
         reply_headers: int = 1024 * 1024,
         reply_body: int = 64 * 1024 * 1024,
         native: bool = True,
+        handshake_timeout: float = HANDSHAKE_SECONDS,
+        tls: Tls | None = None,
     ) -> None:
         """Say how to call and listen; the README of this distribution explains each option."""
         if multiplex not in ("auto", "off"):
             raise ConfigError(f"multiplex={multiplex!r} is not valid; it is auto or off")
-        for option, value in (("pool_ttl", pool_ttl), ("dial_timeout", dial_timeout), ("reply_body", reply_body)):
+        for option, value in (
+            ("pool_ttl", pool_ttl),
+            ("dial_timeout", dial_timeout),
+            ("reply_body", reply_body),
+            ("handshake_timeout", handshake_timeout),
+        ):
             if not value > 0:
                 raise ConfigError(f"{option}={value!r} is not valid; it must be more than 0")
         self._multiplex = multiplex == "auto"
         self._native = native
+        self._handshake_timeout = handshake_timeout
         self._options = ClientOptions(
             pool_size=pool_size,
             pool_ttl=pool_ttl,
@@ -56,6 +70,9 @@ class HttpTransport(Transport):
             reply_headers=reply_headers,
             reply_body=reply_body,
         )
+        self._tls = tls or Tls()
+        self._listening_tls = self._tls.for_server(_LISTENING) if self._tls.listens else None
+        self._calling_tls = self._tls.for_client(_CALLING) if self._tls.calls else None
         self._driver: Driver | None = None
         self._stack = AsyncExitStack()
         self._channels: set[HttpChannel] = set()
@@ -88,6 +105,20 @@ class HttpTransport(Transport):
         if self._driver is not None:
             await self._driver.aclose()
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What tells a caller that it has to speak TLS (docs/protocol.md §1)."""
+        return {"secure": "true"} if self._tls.listens else {}
+
+    def _tls_for(self, node: Node, address: str) -> ssl.SSLContext | None:
+        """Return what a node is called with. Raises `ConfigError` where that may not be clear text."""
+        if self._calling_tls is None and node.metadata.get("secure") == "true":
+            self._calling_tls = self._tls.for_client(_CALLING)
+        elif self._calling_tls is None or (not self._tls.calls and node.metadata.get("secure") != "true"):
+            self._tls.check_clear_text(address, "calls to")
+            return None
+        return self._calling_tls
+
     def connect(self, node: Node) -> Channel:
         """Return a channel of its own for each call: what is pooled and multiplexed is the channel's."""
         host, port = dialled(node.address)
@@ -112,6 +143,7 @@ class HttpTransport(Transport):
             may_ask=may_ask,
             refused_asking=refused_asking,
             closed=self._channels.discard,
+            tls=self._tls_for(node, address),
         )
         self._channels.add(channel)
         return channel
@@ -126,7 +158,17 @@ class HttpTransport(Transport):
     async def _listening(
         self, address: str, receive: Callable[[Request], None], limits: Limits
     ) -> AsyncIterator[Listener]:
-        listener = HttpListener(self._opened(), address, receive, limits, multiplex=self._multiplex)
+        if self._listening_tls is None:
+            self._tls.check_clear_text(address, "the listener at")
+        listener = HttpListener(
+            self._opened(),
+            address,
+            receive,
+            limits,
+            multiplex=self._multiplex,
+            tls=self._listening_tls,
+            handshake_timeout=self._handshake_timeout,
+        )
         await listener.bind()
         try:
             yield listener

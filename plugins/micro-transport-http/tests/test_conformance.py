@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+import pytest
+
 from micro_conformance import TransportConformance
+from micro_core import Tls
 from micro_transport_http import HttpTransport
 
 
@@ -19,3 +24,23 @@ class TestOneCallAtATime(TransportConformance):
 class TestPortable(TransportConformance):
     plugin = HttpTransport
     options = {"native": False}
+
+
+class TestUnderTls(TransportConformance):
+    """Both ends prove who they are."""
+
+    plugin = HttpTransport
+    node_metadata = {"micro": "1"}
+    native: ClassVar[bool] = True
+
+    @pytest.fixture(autouse=True)
+    def _certificates(self, authority: Any) -> None:
+        cert, key = authority.issue("greeter")
+        self.tls = Tls(cert=cert, key=key, ca=authority.file, client_ca=authority.file)
+
+    def transport(self) -> HttpTransport:
+        return HttpTransport(native=self.native, tls=self.tls)
+
+
+class TestPortableUnderTls(TestUnderTls):
+    native = False
