@@ -118,9 +118,15 @@ class Parts:
 
         Where nobody chose one and the default is not installed, that is an error for whoever publishes, and no other.
         """
+        given = {
+            "registry": self.registry,
+            "tls": self.tls,
+            "guards": self.host.guards(),
+            "credentials": self.host.credentials(),
+        }
 
         def make() -> Broker:
-            return cast(Broker, self._make("broker", part, registry=self.registry, tls=self.tls))
+            return cast(Broker, self._make("broker", part, **given))
 
         part = self.settings.broker
         if part.source == "default" and not self.host.offers("broker", part.name):
@@ -138,6 +144,7 @@ class Parts:
                 transport=self.transport,
                 codecs=(*self.codecs, *codecs),
                 middleware=self.host.middleware("handler"),
+                guards=self.host.guards(),
             ),
         )
 

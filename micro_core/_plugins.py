@@ -11,6 +11,7 @@ import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from micro_core._plugin_object import SPECIFICATIONS, PluginConfigError, PluginObject, call_hook, hooks_of
@@ -46,7 +47,11 @@ CONTRACTS: Final[dict[str, type]] = {
 }
 """What the plugins of each kind have to make."""
 
-_ADDED: Final[Mapping[str, Mapping[str, Any]]] = {"transport": {"tls": Tls()}, "broker": {"tls": Tls()}}
+_ADDED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "transport": {"tls": Tls()},
+    "broker": {"tls": Tls(), "guards": (), "credentials": MappingProxyType({})},
+    "server": {"guards": ()},
+}
 """Arguments of hooks that came later: what they are where the caller says nothing."""
 
 EXTENSION: Final = "extension"
@@ -158,6 +163,17 @@ class PluginHost:
     def middleware(self, kind: Literal["client", "call", "handler", "subscriber"]) -> tuple[Any, ...]:
         """Return the middleware of the extensions, the outermost first. Raises `PluginError`."""
         return tuple(self._from_extensions(f"{kind}_middleware", Callable, {}))
+
+    def guards(self) -> tuple[Any, ...]:
+        """Return what the extensions have look at requests, the outermost first. Raises `PluginError`."""
+        return tuple(self._from_extensions("guard", Callable, {}))
+
+    def credentials(self) -> dict[str, str]:
+        """Return the headers that tell others who we are; of several extensions the outermost counts."""
+        found: dict[str, str] = {}
+        for headers in self._from_extensions("credentials", Mapping, {}):
+            found = {**headers, **found}
+        return found
 
     def lifespans(self, service: Service) -> tuple[AbstractAsyncContextManager[object], ...]:
         """Return the contexts that extensions put round a service, the outermost first. Raises `PluginError`."""

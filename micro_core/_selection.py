@@ -19,6 +19,7 @@ _PUBLISHED: Final = {
     ("transport", "http"): "micro-transport-http",
     ("broker", "http"): "micro-broker-http",
     ("codec", "proto"): "micro-codec-proto",
+    ("extension", "auth"): "micro-extension-auth",
 }
 """What this project publishes: the only distributions that an error proposes to install."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
@@ -37,8 +37,8 @@ class CallOptions:
     """Call this ``host:port`` and ask no registry."""
     content_type: str | None = None
     """Instead of the one that belongs to the request's type."""
-    metadata: Mapping[str, str] | None = None
-    """Headers to send."""
+    metadata: Mapping[str, str] | None = field(default=None, repr=False)
+    """Headers to send; not shown, for one of them may prove who we are."""
 
     def __post_init__(self) -> None:
         """Raise `BadRequest` for what cannot be meant, before anything is sent."""
@@ -50,7 +50,7 @@ class CallOptions:
             raise _bad(f"retries={self.retries!r} is not valid: a whole number from 0")
         for name, value in (self.metadata or {}).items():
             if not (isinstance(name, str) and isinstance(value, str)):
-                raise _bad(f"metadata {name!r}: {value!r} is not valid: names and values are texts")
+                raise _bad(f"metadata with {type(name).__name__}: {type(value).__name__}: names and values are texts")
 
 
 def _is_seconds(value: object) -> bool:

@@ -26,7 +26,7 @@ import pluggy
 from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults
 from micro_core.codec import Codec
-from micro_core.middleware import CallMiddleware, ClientMiddleware, HandlerMiddleware, SubscriberMiddleware
+from micro_core.middleware import CallMiddleware, ClientMiddleware, Guard, HandlerMiddleware, SubscriberMiddleware
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
@@ -72,9 +72,20 @@ def make_codec(name: str, address: Sequence[str], path: str, options: Mapping[st
 
 @hookspec(firstresult=True)
 def make_broker(
-    name: str, address: Sequence[str], path: str, options: Mapping[str, str], registry: Registry, tls: Tls
+    name: str,
+    address: Sequence[str],
+    path: str,
+    options: Mapping[str, str],
+    registry: Registry,
+    tls: Tls,
+    guards: Sequence[Guard],
+    credentials: Mapping[str, str],
 ) -> Broker:
-    """Return a broker; ``registry`` is where it may announce and find subscribers, ``tls`` as of a transport."""
+    """Return a broker; ``registry`` is where it may announce and find subscribers, ``tls`` as of a transport.
+
+    A broker that listens asks each of ``guards`` before it reads what is posted, and posts with the headers in
+    ``credentials``, which are no part of a message.
+    """
 
 
 @hookspec(firstresult=True)
@@ -102,8 +113,12 @@ def make_server(
     transport: Transport,
     codecs: Sequence[Codec],
     middleware: Sequence[HandlerMiddleware],
+    guards: Sequence[Guard],
 ) -> Server:
-    """Return what answers calls; it puts ``middleware``, outermost first, round every handler."""
+    """Return what answers calls; it puts ``middleware``, outermost first, round every handler.
+
+    Each of ``guards`` is asked before a request's body is decoded.
+    """
 
 
 @hookspec
@@ -124,6 +139,16 @@ def handler_middleware() -> HandlerMiddleware | None:
 @hookspec
 def subscriber_middleware() -> SubscriberMiddleware | None:
     """Return what is put round every subscriber."""
+
+
+@hookspec
+def guard() -> Guard | None:
+    """Return what looks at every request, on the rpc port and at the broker's listener, before it is decoded."""
+
+
+@hookspec
+def credentials() -> Mapping[str, str] | None:
+    """Return headers that tell other brokers who posts to them."""
 
 
 @hookspec

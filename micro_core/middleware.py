@@ -13,6 +13,7 @@ __all__ = [
     "CallMiddleware",
     "CallNext",
     "ClientMiddleware",
+    "Guard",
     "HandleNext",
     "HandlerMiddleware",
     "SubscriberMiddleware",
@@ -36,6 +37,13 @@ HandlerMiddleware: TypeAlias = "Callable[[Context, Any, HandleNext], Awaitable[A
 
 SubscriberMiddleware: TypeAlias = HandlerMiddleware
 """Round a subscriber; takes context and message."""
+
+Guard: TypeAlias = "Callable[[Context], None]"
+"""Looks at a request before its body is decoded, and raises `Unauthorized` or `Forbidden` to refuse it.
+
+Called once for a call, a stream or a message, synchronously; the context has headers, peer and addresses, and as its
+endpoint what is asked for: ``Greeter.Hello``, a topic, or nothing where the request does not say.
+"""
 
 _Innermost = TypeVar("_Innermost", bound=Callable[..., Awaitable[Any]])
 

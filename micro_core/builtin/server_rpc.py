@@ -14,12 +14,13 @@ from micro_core._codec_set import CodecSet
 from micro_core._runtime import Runner, clock, open_runner
 from micro_core._wire_errors import EOS
 from micro_core.builtin._exchange import EventExchange, Exchange, refuse
+from micro_core.builtin._server_guard import ENDPOINT, TOPIC, first_of, guarded
 from micro_core.builtin._server_route import ServerRoute, legacy_endpoint, route_of
 from micro_core.builtin._server_stream import RefusedStream, StreamExchange
 from micro_core.codec import Codec
 from micro_core.errors import BadRequest, MicroError, NotFound, Timeout
 from micro_core.hookspecs import hookimpl
-from micro_core.middleware import HandlerMiddleware
+from micro_core.middleware import Guard, HandlerMiddleware
 from micro_core.server import Handler, HandlerKind, OnEvent, Running, Server
 from micro_core.transport import Limits, Listener, Request, Transport
 
@@ -30,9 +31,13 @@ log = logging.getLogger("micro.server")
 
 @hookimpl
 def make_server(
-    transport: Transport, codecs: Sequence[Codec], middleware: Sequence[HandlerMiddleware], options: Mapping[str, str]
+    transport: Transport,
+    codecs: Sequence[Codec],
+    middleware: Sequence[HandlerMiddleware],
+    guards: Sequence[Guard],
+    options: Mapping[str, str],
 ) -> Server:
-    return build(RpcServer, options, transport=transport, codecs=codecs, middleware=middleware)
+    return build(RpcServer, options, transport=transport, codecs=codecs, middleware=middleware, guards=guards)
 
 
 class RpcServer(Server):
@@ -41,11 +46,17 @@ class RpcServer(Server):
     name = "rpc"
 
     def __init__(
-        self, *, transport: Transport, codecs: Sequence[Codec], middleware: Sequence[HandlerMiddleware] = ()
+        self,
+        *,
+        transport: Transport,
+        codecs: Sequence[Codec],
+        middleware: Sequence[HandlerMiddleware] = (),
+        guards: Sequence[Guard] = (),
     ) -> None:
         self._transport = transport
         self._codecs = CodecSet(codecs)
         self._middleware = tuple(middleware)
+        self._guards = tuple(guards)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -62,7 +73,8 @@ class RpcServer(Server):
     ) -> AsyncIterator[Running]:
         async with open_runner() as runner:
             dispatcher = Dispatcher(service, handlers, on_event, self._codecs, self._middleware, runner)
-            async with self._transport.listen(address, dispatcher.receive, limits) as listener:
+            receive = guarded(dispatcher, self._guards) if self._guards else dispatcher.receive
+            async with self._transport.listen(address, receive, limits) as listener:
                 yield _Running(listener, dispatcher)
 
 
@@ -98,7 +110,7 @@ class Dispatcher:
             try:
                 route = self._look_up(request)
             except MicroError as error:
-                self._refuse(request, error)
+                self.refuse(request, error)
                 return
             if route is None:
                 return
@@ -113,7 +125,8 @@ class Dispatcher:
         else:
             self._runner.submit(StreamExchange(self, route, request, stream, deadline))
 
-    def _refuse(self, request: Request, error: MicroError) -> None:
+    def refuse(self, request: Request, error: MicroError) -> None:
+        """Answer an error, and handle nothing."""
         if request.stream is None:
             content_type, legacy = _content_type(request)
             framing = self._codecs.framing(content_type.decode("latin-1")) if legacy else None
@@ -138,12 +151,12 @@ class Dispatcher:
             return None  # the end of a stream that has ended here: nothing is answered (docs/wire.md §3.4)
         if self.draining:
             raise Timeout(f"{self.service} is stopping: try another node")
-        topic = headers.get(b"Micro-Topic") or headers.get(b"X-Micro-Topic")
+        topic = first_of(headers, *TOPIC)
         if topic:
             self.in_flight += 1
             self._runner.submit(EventExchange(self, self._on_event, topic, request))
             return None
-        endpoint = _first(headers, *ENDPOINT)
+        endpoint = first_of(headers, *ENDPOINT)
         content_type, legacy = _content_type(request)
         if legacy:
             endpoint = endpoint or legacy_endpoint(self._codecs, content_type, request.body)
@@ -206,28 +219,17 @@ LEGACY = {
 """The codecs of requests that carry none of our headers (docs/wire.md §3.6)."""
 
 
-ENDPOINT = (b"Micro-Endpoint", b"Micro-Method", b"X-Micro-Endpoint", b"X-Micro-Method")
-
-
 def _content_type(request: Request) -> tuple[bytes, bool]:
     """Return the content type that a request is read by, and whether that is a legacy peer's (docs/wire.md §3.6)."""
     headers = request.headers
     content_type = headers.get(b"Content-Type") or b"application/protobuf"
-    if _first(headers, b"Micro-Protocol", b"X-Micro-Protocol"):
+    if first_of(headers, b"Micro-Protocol", b"X-Micro-Protocol"):
         return content_type, False
-    if _first(headers, *ENDPOINT, b"Micro-Service", b"X-Micro-Service") and not _first(
+    if first_of(headers, *ENDPOINT, b"Micro-Service", b"X-Micro-Service") and not first_of(
         headers, b"Micro-Target", b"X-Micro-Target"
     ):
         return content_type, False
     return LEGACY.get(content_type, content_type), True
-
-
-def _first(headers: Mapping[bytes, bytes], *names: bytes) -> bytes:
-    for name in names:
-        value = headers.get(name)
-        if value:
-            return value
-    return b""
 
 
 def seconds_from_wire(timeout: bytes) -> float:

@@ -57,9 +57,9 @@ def metadata_of(wheel: Path) -> Message:
 
 
 def test_all_distributions_are_built(dist: Path) -> None:
-    assert len(FOLDERS) == 7
+    assert len(FOLDERS) == 8
     assert {path.name.split("-")[0] for path in dist.glob("*.whl")} == {package_of(name) for name in FOLDERS}
-    assert len(list(dist.glob("*.tar.gz"))) == 7
+    assert len(list(dist.glob("*.tar.gz"))) == 8
 
 
 @each_distribution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
@@ -13,7 +13,9 @@ import anyio
 from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, decode_batch
 from micro_broker_http.envelope import decode_envelope
 from micro_broker_http.inbox import Inbox, Ticket
-from micro_core import DecodeError, LimitExceeded, Message, Timeout
+from micro_core import Context, DecodeError, LimitExceeded, Message, MicroError, Timeout
+from micro_core.message import canonical
+from micro_core.middleware import Guard
 
 __all__ = ["BrokerApp"]
 
@@ -34,9 +36,10 @@ log = logging.getLogger("micro.broker.http")
 class BrokerApp:
     """Gives what is posted to the inboxes of the subscriptions, and answers when it has been handled."""
 
-    def __init__(self, *, body_limit: int = 4 << 20) -> None:
+    def __init__(self, *, body_limit: int = 4 << 20, guards: Sequence[Guard] = ()) -> None:
         self.inboxes: dict[str, Inbox] = {}
         self._body_limit = body_limit
+        self._guards = tuple(guards)
 
     def called_by(self, peer: tuple[str, ...]) -> Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]:
         """Return the application for one connection, whose caller was verified by these names."""
@@ -53,20 +56,20 @@ class BrokerApp:
         if scope["type"] == "lifespan":
             await _live(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, send, peer)
         else:
             await receive()
             await send({"type": "websocket.close"})
 
-    async def _serve(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Mapping[str, Any], receive: Receive, send: Send, peer: tuple[str, ...]) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        if b"transfer-encoding" in headers and b"content-length" in headers:
-            return await _refuse(send, 400, "both Content-Length and Transfer-Encoding")
+        inbox = self.inboxes.get(_id(scope["query_string"]))
+        refusal = self._refusal(scope, headers, inbox, peer)
+        if refusal is not None:
+            if scope["http_version"] == "2":
+                await self._pass_over(headers, receive)
+            return await _answer(send, *refusal, close=refusal[0] != 405)
         path = scope["path"]
-        if path not in ("/", "/_sub", PATH):
-            return await _refuse(send, 404, "there is nothing at this path")
-        if scope["method"] != "POST":
-            return await _answer(send, 405, JSON, _go_error(400, "Method not allowed"))
         try:
             body = await self._read(headers, receive)
         except LimitExceeded as error:
@@ -75,9 +78,47 @@ class BrokerApp:
             return await _refuse(send, 408, str(error))
         if body is None:
             return None
-        inbox = self.inboxes.get(_id(scope["query_string"]))
         serve = self._serve_batch if path == PATH else self._serve_envelope
         return await serve(inbox, headers, body, receive, send)
+
+    def _refusal(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], inbox: Inbox | None, peer: tuple[str, ...]
+    ) -> tuple[int, bytes, bytes] | None:
+        """Return what is wrong with a request before its body was read: status, content type and text."""
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            return 400, TEXT, b"both Content-Length and Transfer-Encoding"
+        if scope["path"] not in ("/", "/_sub", PATH):
+            return 404, TEXT, b"there is nothing at this path"
+        if scope["method"] != "POST":
+            return 405, JSON, _go_error(400, "Method not allowed")
+        try:
+            self._check(scope, headers, inbox, peer)
+        except MicroError as error:
+            return error.code, TEXT, error.detail.encode()
+        return None
+
+    async def _pass_over(self, headers: Mapping[bytes, bytes], receive: Receive) -> None:
+        """Read a body that nobody wants: hypercorn takes no more of one whose HTTP/2 stream was answered."""
+        try:
+            await self._read(headers, receive)
+        except (LimitExceeded, Timeout):
+            pass
+
+    def _check(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], inbox: Inbox | None, peer: tuple[str, ...]
+    ) -> None:
+        """Ask the guards about a request whose body was not read yet. Raises what they raise."""
+        if not self._guards:
+            return
+        host, port = (scope.get("client") or ("", 0))[:2]
+        context = Context(
+            {canonical(name.decode("latin-1")).encode("latin-1"): value for name, value in headers.items()},
+            endpoint="" if inbox is None else inbox.subscription.topic,
+            remote=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            peer=peer,
+        )
+        for guard in self._guards:
+            guard(context)
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
         """Return the body, or None when the peer went away. Raises `LimitExceeded`, `Timeout`."""

@@ -6,10 +6,10 @@ import logging
 import random as randomness
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -34,6 +34,7 @@ from micro_core import (
     Tls,
 )
 from micro_core.address import advertised
+from micro_core.middleware import Guard
 
 if TYPE_CHECKING:
     import httpx
@@ -49,6 +50,7 @@ TTL = 60.0
 LAST_MOMENTS = 5.0
 """Seconds that clean-up may take where it waits for others."""
 log = logging.getLogger("micro.broker.http")
+logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it writes every header, tokens included
 
 
 class HttpBroker(Broker):
@@ -75,6 +77,8 @@ class HttpBroker(Broker):
         drain_timeout: float = 25.0,
         go_in_flight: int = 8,
         tls: Tls | None = None,
+        guards: Sequence[Guard] = (),
+        credentials: Mapping[str, str] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = randomness.random,
@@ -85,6 +89,7 @@ class HttpBroker(Broker):
             self._tls.for_client([])  # what is wrong with it stops the start
         if self._listening_tls is None:
             self._tls.check_clear_text(address, "the broker's listener at")
+        self._credentials = credentials
         self._registry = registry
         self._address = address
         self._advertise = advertise
@@ -92,7 +97,7 @@ class HttpBroker(Broker):
         self._drain_timeout = drain_timeout
         self._sleep = sleep
         self._random = random
-        self._app = BrokerApp(body_limit=body_limit)
+        self._app = BrokerApp(body_limit=body_limit, guards=guards)
         self._tasks = OwnedTasks()
         self._listener: Listener | None = None
         self._client: httpx.AsyncClient | None = None
@@ -134,7 +139,7 @@ class HttpBroker(Broker):
             listening.close()
             raise
         self._listener = Listener(self._app, listening, self._listening_tls)
-        self._client = PostClient(self._tls)
+        self._client = PostClient(self._tls, self._credentials)
         self._publisher = self._make_publisher(self._client)
         await self._tasks.open()
         self._tasks.start(self._listener.run)

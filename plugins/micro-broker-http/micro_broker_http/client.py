@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -16,13 +18,13 @@ __all__ = ["PostClient", "why"]
 class PostClient(httpx.AsyncClient):
     """A client that trusts what ``tls`` says; who has TLS settings posts with TLS, whatever the registry says."""
 
-    def __init__(self, tls: Tls) -> None:
+    def __init__(self, tls: Tls, credentials: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(
             trust_env=False,
             http2=True,
             verify=tls.for_client(["h2", "http/1.1"]),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
-            headers={"User-Agent": "micro", "Accept": "*/*", "Accept-Encoding": "identity"},
+            headers={"User-Agent": "micro", "Accept": "*/*", "Accept-Encoding": "identity", **credentials},
         )
         self._tls = tls
 
@@ -52,6 +54,6 @@ def why(error: BaseException, client: httpx.AsyncClient) -> str:
             return explain(cause)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.WriteError | httpx.ReadError) and isinstance(client, PostClient) and client.is_nameless:
-        # A listener that asks for a certificate says so after the handshake, and closes: what comes first varies.
+        # A listener that asks for a certificate says so after the handshake, and closes: which comes first varies.
         return f"{error!r}; where it asks for a certificate of ours: set tls_cert and tls_key"
     return repr(error)

@@ -49,6 +49,8 @@ class Verdict(Enum):
 
 _STATUSES = {
     400: Verdict.REFUSED,
+    401: Verdict.REFUSED,
+    403: Verdict.REFUSED,
     404: Verdict.GONE,
     413: Verdict.REFUSED,
     415: Verdict.REFUSED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from micro_core.tls import peer_names
 
 __all__ = ["serve"]
+
+log = logging.getLogger("micro.broker.http")
 
 _GOODBYE_SECONDS = 0.5
 """How long a peer may take to answer the end of TLS."""
@@ -42,8 +45,8 @@ async def serve(
         app = app_for(() if peer is None else peer_names(peer))
         try:
             await TCPServer(app, loop, config, context, ConnectionState(LifespanState()), reader, writer)
-        except OSError:
-            pass  # The peer did not end TLS as it should: it is gone all the same.
+        except Exception:  # the server's own code: a connection that breaks it is lost alone
+            log.debug("a connection of the broker's listener broke", exc_info=True)
 
     patience: dict[str, Any] = {}
     if tls is not None:

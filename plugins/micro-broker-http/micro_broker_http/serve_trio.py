@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,8 @@ from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from micro_core.tls import peer_names
 
 __all__ = ["serve"]
+
+log = logging.getLogger("micro.broker.http")
 
 
 async def serve(
@@ -39,7 +42,11 @@ async def serve(
                 await trio.aclose_forcefully(stream)
                 return
             names = peer_names(stream)
-        await TCPServer(app_for(names), config, context, ConnectionState(LifespanState()), stream)
+        try:
+            await TCPServer(app_for(names), config, context, ConnectionState(LifespanState()), stream)
+        except Exception:  # the server's own code: a connection that breaks it is lost alone
+            log.debug("a connection of the broker's listener broke", exc_info=True)
+            await trio.aclose_forcefully(stream)
 
     listener: Any = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     if tls is not None:
