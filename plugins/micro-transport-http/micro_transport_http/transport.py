@@ -14,7 +14,7 @@ from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Req
 
 from ._addresses import dialled
 from ._asyncio import AsyncioDriver
-from ._channel import ClientOptions, HttpChannel
+from ._channel import GO_REST_SECONDS, ClientOptions, HttpChannel
 from ._link import Driver
 from ._listener import HttpListener
 from ._portable import PortableDriver
@@ -109,6 +109,7 @@ class HttpTransport(Transport):
             host,
             port,
             self._options,
+            rest=0.0 if "micro" in node.metadata else GO_REST_SECONDS,
             may_ask=may_ask,
             refused_asking=refused_asking,
             closed=self._channels.discard,

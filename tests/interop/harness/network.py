@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -117,12 +116,6 @@ class Network:
             process = self._popen(*self._enter("--user", "--net"), *command, stderr=errors, **environment)
         return Program(process, log)
 
-    def serve(self, *command: str, **environment: str) -> Program:
-        """Start a server and return once it is registered; its address is the last word of what it says."""
-        program = self.start(*command, **environment)
-        program.line_with("ready")
-        return program
-
     def _enter(self, *namespaces: str) -> tuple[str, ...]:
         return ("nsenter", f"--target={self.pid}", *namespaces, "--preserve-credentials")
 
@@ -147,6 +140,3 @@ def clean_environment() -> dict[str, str]:
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
-
-
-Start = Callable[..., Program]

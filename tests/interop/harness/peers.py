@@ -27,7 +27,13 @@ class Peers:
 
     def server(self, peer: str, network: Network, *flags: str, content: str = "json") -> Program:
         """Start a server in ``network``; returns once it is registered."""
-        return network.serve(*self._command(peer), "--role", "server", *flags, **self._environment(content))
+        server = self.starting(peer, network, *flags, content=content)
+        server.line_with("ready")
+        return server
+
+    def starting(self, peer: str, network: Network, *flags: str, content: str = "json") -> Program:
+        """Start a server, which says ``ready`` once it is registered."""
+        return network.start(*self._command(peer), "--role", "server", *flags, **self._environment(content))
 
     def client(self, peer: str, network: Network, cases: str, *flags: str, content: str = "json") -> Program:
         """Start a client that runs ``cases``."""

@@ -3,6 +3,7 @@
 import argparse
 
 import anyio
+
 from pypeer.client import Peer, run_cases
 from pypeer.server import make_service
 

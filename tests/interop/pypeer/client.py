@@ -8,16 +8,16 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from pypeer.item import Item
 
 from micro_core import Client, Codec, EncodeError
+from pypeer.item import Item
 
 Case = Callable[["Peer"], Awaitable[None]]
 CASES: dict[str, Case] = {}
 
 
 def case(function: Case) -> Case:
-    CASES[function.__name__] = function  # type: ignore[attr-defined]
+    CASES[function.__name__] = function
     return function
 
 

@@ -3,12 +3,12 @@
 import uuid
 
 import anyio
-from pypeer.client import Peer, case, eventually, expect, say, wait_for_word
-from pypeer.item import PROTOBUF, Item, item_message
-from pypeer.unary import echo
 
 from micro_core import ChangeKind, Head, Registry, Transport
 from micro_core.testing import make_part
+from pypeer.client import Peer, case, eventually, expect, say, wait_for_word
+from pypeer.item import PROTOBUF, Item, item_message
+from pypeer.unary import echo
 
 
 def registry() -> Registry:
@@ -59,7 +59,7 @@ async def publish_queue_group(peer: Peer) -> None:
     await published(peer, "queue", 20)
 
 
-async def published(peer: Peer, topic: str, wanted: int, count: int = 20, seconds: float = 5) -> None:
+async def published(peer: Peer, topic: str, wanted: int, count: int = 20, seconds: float = 3) -> None:
     key = f"{topic} {uuid.uuid4()}"
     for number in range(count):
         await peer.client.publish(f"{peer.topics}.{topic}", Item(text=key, number=number))

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import anyio
-from pypeer.item import Item, Note
 
 from micro_core import Context, RemoteError, Service
+from pypeer.item import Item, Note
 
 
 class Interop:
@@ -61,7 +61,8 @@ class Interop:
             yield Item(text=item.text, body=item.body, number=item.number + 1)
 
     async def nothing(self, requests: AsyncIterator[Item]) -> AsyncIterator[Item]:
-        for item in ():
+        nothing: tuple[Item, ...] = ()
+        for item in nothing:
             yield item
 
     async def hold(self, requests: AsyncIterator[Item]) -> AsyncIterator[Item]:

@@ -107,7 +107,7 @@ func published(topic string, copies int64) error {
 		}
 		time.Sleep(10 * time.Millisecond) // Go's broker loses bursts (docs/wire.md §4.2)
 	}
-	return eventually(5, func() error { return handled(key, 20*copies) })
+	return eventually(3, func() error { return handled(key, 20*copies) })
 }
 
 func handled(key string, wanted int64) error {

@@ -238,7 +238,7 @@ func soak(through client.Client, count int) error {
 }
 
 func channelSoak() error {
-	for done := 0; done < *calls; done += 100 {
+	for done := 0; done < *calls/10; done += 100 {
 		if err := soak(newClient(), 100); err != nil {
 			return err
 		}
