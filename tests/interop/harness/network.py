@@ -55,18 +55,23 @@ class Program:
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Wait for the end and return the lines that it printed, as JSON."""
-        printed, _ = self._process.communicate(timeout=PATIENCE)
-        return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
 
     def output(self) -> str:
-        """Wait for the end and return all that it printed."""
-        return self._process.communicate(timeout=PATIENCE)[0]
+        """Wait for the end and return all that it printed and nobody has read."""
+        assert self._process.stdout is not None
+        printed = self._process.stdout.read()
+        self._process.wait(timeout=PATIENCE)
+        return printed
 
     def stop(self) -> int:
         """Ask it to stop, as an operator does, and return its exit status."""
         self.signal(signal.SIGTERM)
-        self._process.communicate(timeout=PATIENCE)
-        return self._process.returncode
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for the end and return the exit status."""
+        return self._process.wait(timeout=PATIENCE)
 
     def signal(self, number: int) -> None:
         """Send a signal."""
@@ -75,7 +80,7 @@ class Program:
     def kill(self) -> None:
         """End it without a goodbye."""
         self.signal(signal.SIGKILL)
-        self._process.communicate(timeout=PATIENCE)
+        self._process.wait(timeout=PATIENCE)
 
     def log_end(self) -> str:
         """Return the last of what it logged."""
@@ -140,3 +145,20 @@ def clean_environment() -> dict[str, str]:
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate()
+
+
+def lan(logs: Path, stack: ExitStack, hosts: int, *, subnet: int = 99) -> list[Network]:
+    """Return hosts on one Ethernet, with the addresses 10.<subnet>.0.1 and up."""
+    switch = Network(logs, stack, "ip link set lo up; ip link add switch type bridge; ip link set switch up")
+    found = [Network(logs, stack, "ip link set lo up", inside=switch) for _ in range(hosts)]
+    for number, host in enumerate(found, start=1):
+        plug(switch, host, f"port{number}", f"10.{subnet}.0.{number}", "eth0")
+        host.run("ip route add 224.0.0.0/4 dev eth0")
+    return found
+
+
+def plug(switch: Network, host: Network, port: str, address: str, interface: str) -> None:
+    """Join a host to a switch by a cable."""
+    switch.run(f"ip link add {port} type veth peer name {interface} netns {host.pid}")
+    switch.run(f"ip link set {port} master switch; ip link set {port} up")
+    host.run(f"ip addr add {address}/24 dev {interface}; ip link set {interface} up")

@@ -5,7 +5,7 @@ import argparse
 import anyio
 
 from pypeer.client import Peer, run_cases
-from pypeer.server import make_service
+from pypeer.server import announce, make_service
 
 
 def main() -> None:
@@ -19,9 +19,12 @@ def main() -> None:
     parser.add_argument("--member", default="")
     parser.add_argument("--content-type", default="application/json")
     parser.add_argument("--calls", type=int, default=0)
+    parser.add_argument("--nodes", type=int, default=1)
     given = parser.parse_args()
     topics = given.topics or given.name
     if given.role == "server":
+        if given.nodes > 1:
+            anyio.run(announce, given.name, given.address, given.nodes)
         make_service(given.name, topics, given.address).run([])
         return
     peer = Peer(given.name, topics, given.member, given.content_type, given.calls, given.target)

@@ -8,7 +8,6 @@ from micro_core import ChangeKind, Head, Registry, Transport
 from micro_core.testing import make_part
 from pypeer.client import Peer, case, eventually, expect, say, wait_for_word
 from pypeer.item import PROTOBUF, Item, item_message
-from pypeer.unary import echo
 
 
 def registry() -> Registry:
@@ -130,5 +129,10 @@ async def calls_for_a_while(peer: Peer) -> None:
 
 
 @case
-async def settle(peer: Peer) -> None:
-    await echo(peer, peer.client, "settled")
+async def somebody_has_left(peer: Peer) -> None:
+    """See that the handler of a caller who is gone was cancelled."""
+
+    async def has_left() -> None:
+        assert (await peer.call("Interop.Left", Item())).number > 0, "the handler goes on"
+
+    await eventually(5, has_left)

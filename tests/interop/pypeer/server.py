@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import anyio
 
-from micro_core import Context, RemoteError, Service
+from micro_core import Context, Node, Record, RemoteError, Service
+from micro_core.testing import make_part
 from pypeer.item import Item, Note
 
 
@@ -25,7 +26,11 @@ class Interop:
         return Item(text=str(len(request.body)), body=bytes(request.number))
 
     async def sleep(self, request: Item) -> Item:
-        await anyio.sleep(request.number / 1000)
+        try:
+            await anyio.sleep(request.number / 1000)
+        except anyio.get_cancelled_exc_class():
+            self._left += 1
+            raise
         return Item()
 
     async def deadline(self, request: Item, context: Context | None = None) -> Item:
@@ -88,6 +93,15 @@ class Plain:
 
     async def echo(self, request: Note) -> Note:
         return request
+
+
+async def announce(name: str, address: str, count: int) -> None:
+    """Register so many nodes at one address, and stay."""
+    nodes = [Node(id=f"{name}-{number}", address=address, metadata={"protocol": "mucp"}) for number in range(count)]
+    async with make_part("registry", "mdns") as registry:
+        await registry.register(Record(name=name, version="1.0", nodes=tuple(nodes)))
+        print("ready", address, flush=True)  # noqa: T201
+        await anyio.sleep_forever()
 
 
 def make_service(name: str, topics: str, address: str) -> Service:

@@ -152,7 +152,10 @@ func publishBurst() error {
 		}
 	}
 	time.Sleep(2 * time.Second)
-	return nil
+	reply := new(Item)
+	err := call("Interop.Seen", &Item{Text: "burst"}, reply)
+	say(map[string]interface{}{"event": "arrived", "count": reply.Number})
+	return err
 }
 
 // listNodes says which nodes the registry knows.
