@@ -162,7 +162,7 @@ def endpoint_of(handler: Handler) -> Endpoint:
         metadata["idempotent"] = "true"
     if handler.description:
         metadata.setdefault("description", handler.description)
-    request, response = describe(handler.request_type, "Request"), describe(handler.response_type, "Response")
+    request, response = describe(handler.request_type), describe(handler.response_type)
     return Endpoint(name=handler.name, request=request, response=response, metadata=metadata)
 
 

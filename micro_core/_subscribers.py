@@ -45,7 +45,7 @@ class Subscriber:
         """The subscriber's description for the registry (docs/wire.md §3.10)."""
         return Endpoint(
             name=self.name.rpartition("<locals>.")[2],
-            request=describe(self.message_type, "Message"),
+            request=describe(self.message_type),
             metadata={"topic": self.topic, "subscriber": "true"},
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from inspect import isclass
 from typing import Any, get_origin
 
@@ -49,13 +50,15 @@ _PROTO_TYPES = (
 _PROTO_REPEATED = 3
 
 
-def describe(type: Any, name: str) -> Value:
+def describe(type: Any, name: str = "") -> Value:
     """Return what a payload of ``type`` looks like: Go's name of the type and, three levels deep, its fields.
 
+    Without a ``name`` it has the type's own, as Go Micro names payloads.
     Classes have their own names, ``list[X]`` is ``[]X``, an optional type is the type itself; what Go has no name for
     (mappings, unions, `Any`, None) has an empty one. Never raises: of what cannot be read only the name is told.
     """
-    return _of_node(_node(type), name, 1)
+    value = _of_node(_node(type), name, 1)
+    return value if name else replace(value, name=value.type)
 
 
 def _node(type: Any) -> inspect.Type:

@@ -53,7 +53,8 @@ class RpcStream(ClientStream[Any]):
     async def close_send(self) -> None:
         if self._sending:
             self._sending = False
-            await self._bounded(self._stream.send, self._head, END, b"")
+            body = b"" if self._framing is None else self._framing.pack_request(self._endpoint, self._id, b"")
+            await self._bounded(self._stream.send, self._head, END, body)
 
     async def receive(self) -> Any:
         if self._ended:

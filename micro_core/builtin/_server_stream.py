@@ -11,6 +11,7 @@ import anyio
 from micro_core._wire_errors import EOS, error_from_wire, error_to_wire
 from micro_core.builtin._exchange import NOTHING, Fence
 from micro_core.builtin._server_route import ServerRoute
+from micro_core.codec import Framing
 from micro_core.context import Context
 from micro_core.errors import BadRequest, ConnectionLost, Executed, MicroError
 from micro_core.message import Headers
@@ -129,7 +130,7 @@ class StreamExchange(Fence):
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + ENDING_SECONDS):
             try:
                 if end and not gone:
-                    await self.stream.send(self.head, end, b"")
+                    await self.stream.send(self.head, end, _ending(self.route.framing, self.route.handler.name, end))
             except MicroError:
                 pass
         with anyio.CancelScope(shield=True):
@@ -140,18 +141,21 @@ class StreamExchange(Fence):
 class RefusedStream(Fence):
     """A stream that gets an error in place of a handler."""
 
-    __slots__ = ("error", "stream")
+    __slots__ = ("error", "framing", "stream")
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, stream: Stream, error: MicroError) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, request: Request, stream: Stream, error: MicroError, framing: Framing | None
+    ) -> None:
         super().__init__(dispatcher, request, anyio.current_time() + ENDING_SECONDS)
         self.stream = stream
         self.error = error
+        self.framing = framing
 
     async def run(self) -> None:
         self.error.executed = Executed.NO
-        text = error_to_wire(self.error, self.dispatcher.service).encode()
+        end = {b"Micro-Error": error_to_wire(self.error, self.dispatcher.service).encode()}
         try:
-            await self.stream.send(_head(self.request), {b"Micro-Error": text}, b"")
+            await self.stream.send(_head(self.request), end, _ending(self.framing, "", end))
         except MicroError:
             pass
         finally:
@@ -162,6 +166,11 @@ class RefusedStream(Fence):
 
 
 _MISSING = object()
+
+
+def _ending(framing: Framing | None, endpoint: str, end: Headers) -> bytes:
+    """Return the body of a stream's last message: a legacy peer reads its envelope first (docs/wire.md §3.5)."""
+    return b"" if framing is None else framing.pack_reply(endpoint, 0, b"", end[b"Micro-Error"].decode())
 
 
 def _head(request: Request) -> Head:

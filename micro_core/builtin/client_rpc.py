@@ -335,7 +335,10 @@ class RpcClient(Caller):
             constant = route.head(target.node)
             headers = constant.headers | self._headers(call, now)
             head = Head(headers | {b"Micro-Id": number, b"Micro-Stream": number})
-            await stream.send(head, {}, route.opening)
+            opening, framing = route.opening, constant.framing
+            if framing is not None:
+                opening = framing.pack_request(call.endpoint, id, opening)
+            await stream.send(head, {}, opening)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()

@@ -127,13 +127,13 @@ class Dispatcher:
 
     def refuse(self, request: Request, error: MicroError) -> None:
         """Answer an error, and handle nothing."""
+        content_type, _ = _content_type(request)
+        framing = self._codecs.framing(content_type.decode("latin-1"))
         if request.stream is None:
-            content_type, legacy = _content_type(request)
-            framing = self._codecs.framing(content_type.decode("latin-1")) if legacy else None
             refuse(self, request, error, framing)
         else:
             self.in_flight += 1
-            self._runner.submit(RefusedStream(self, request, request.stream, error))
+            self._runner.submit(RefusedStream(self, request, request.stream, error, framing))
 
     def finished(self) -> None:
         """Count down a request."""

@@ -152,3 +152,8 @@ def test_a_type_that_holds_itself_is_drawn_three_levels_deep() -> None:
 
 def test_of_what_cannot_be_read_the_name_is_told() -> None:
     assert describe(Unresolvable, "Request") == Value(name="Request", type="Unresolvable")
+
+
+def test_a_payload_without_a_name_has_its_type_s() -> None:
+    """So a Go peer names them (docs/wire.md §3.10)."""
+    assert describe(Person).name == "Person"

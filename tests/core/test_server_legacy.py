@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from micro_core import Channel, Context, Head, Message, Node
+from micro_core import Channel, Context, Head, Limits, Message, Node, Request, Stream
 from micro_core.builtin.transport_memory import MemoryTransport
 from micro_core.testing import world
 
@@ -27,6 +27,12 @@ async def port(events: list[Any]) -> AsyncIterator[tuple[Channel, Any]]:
         @service.handler(name="Greeter")
         async def hello(request: dict[str, str], context: Context) -> str:
             return f"Hello {request['name']}"
+
+        @service.handler(name="Chat")
+        class Chat:
+            async def echo(self, requests: AsyncIterator[str]) -> AsyncIterator[str]:
+                async for request in requests:
+                    yield request
 
         @service.subscriber("greetings")
         async def first(message: str) -> None:
@@ -104,3 +110,70 @@ async def test_the_end_of_a_stream_that_has_ended_runs_no_handler() -> None:
         await stream.send(Head(headers | {b"Micro-Id": b"2", b"Micro-Stream": b"2", b"Micro-Error": b"EOS"}), {}, b"")
         assert service._running.in_flight == 0
         await stream.aclose()
+
+
+async def test_every_message_of_a_framed_stream_has_its_envelope_the_last_one_too() -> None:
+    """Go's clients read the envelope before they look at the header (docs/wire.md §3.5)."""
+    assert await framed_stream("Chat.Echo", b'"hi"') == [b'{"id":"2","result":"hi","error":null}\n', *ended("EOS")]
+
+
+async def test_the_refusal_of_a_framed_stream_has_an_envelope() -> None:
+    (body,) = await framed_stream("Chat.Nowhere")
+    assert '"code":404' in msgspec.json.decode(body)["error"]
+
+
+async def test_an_unknown_endpoint_is_answered_in_the_envelope_that_was_asked_in() -> None:
+    async with port([]) as (channel, _):
+        headers = {"Content-Type": "application/json-rpc", "Micro-Endpoint": "Greeter.Nowhere"}
+        reply = await send(channel, headers, b'{"method":"Greeter.Nowhere","params":[{}],"id":"7"}')
+        assert '"code":404' in msgspec.json.decode(reply.body)["error"]
+
+
+def ended(error: str) -> list[bytes]:
+    return [b'{"id":"","result":null,"error":"%s"}\n' % error.encode()]
+
+
+async def test_a_client_s_framed_stream_begins_and_ends_with_an_envelope() -> None:
+    """Go's servers read the envelope of every message, the one that they throw away too."""
+    got: list[bytes] = []
+    done = anyio.Event()
+
+    def receive(request: Request) -> None:
+        assert request.stream is not None
+        got.append(request.body)
+        service.start_soon(read, request.stream)
+
+    async def read(stream: Stream) -> None:
+        got.append((await stream.receive()).body)
+        await stream.aclose()
+        done.set()
+
+    async with world() as here, MemoryTransport(network=here.network) as transport, here.client() as client:
+        service = client
+        async with transport.listen("127.0.0.1:0", receive, Limits()) as listener:
+            options = {"content_type": "application/json-rpc", "address": listener.address}
+            async with client.stream("chat", "Chat.Echo", str, **options) as stream:
+                await stream.close_send()
+                with anyio.fail_after(5):
+                    await done.wait()
+    assert [msgspec.json.decode(body)["method"] for body in got] == ["Chat.Echo", "Chat.Echo"]
+
+
+async def framed_stream(endpoint: str, *arguments: bytes) -> list[bytes]:
+    """Return the bodies that come back on a json-rpc stream, up to the one that ends it."""
+    async with port([]) as (channel, _):
+        names = {b"Content-Type": b"application/json-rpc", b"Micro-Endpoint": endpoint.encode()}
+        head = Head(names | {b"Micro-Id": b"2", b"Micro-Stream": b"2"})
+        stream = await channel.open_stream(anyio.current_time() + 5)
+        for argument in (b"null", *arguments):
+            await stream.send(head, {}, b'{"method":"Chat.Echo","params":[%s],"id":"2"}' % argument)
+        if arguments:
+            await stream.send(head, {b"Micro-Error": b"EOS"}, b'{"method":"Chat.Echo","params":[null],"id":"2"}')
+        bodies = []
+        while True:
+            message = await stream.receive()
+            bodies.append(message.body)
+            if b"Micro-Error" in message.headers:
+                break
+        await stream.aclose()
+        return bodies

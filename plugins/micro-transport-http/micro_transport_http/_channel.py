@@ -17,12 +17,15 @@ from ._pool import Pool
 from ._tls import TlsSession
 from ._writer import message, request_line
 
-__all__ = ["ClientOptions", "HttpChannel"]
+__all__ = ["GO_REST_SECONDS", "ClientOptions", "HttpChannel"]
 
 _ONE_AT_A_TIME = ("http/1.1",)
 _MANY_AT_ONCE = (MUX.decode(), "http/1.1")
 """What is offered by ALPN."""
 
+GO_REST_SECONDS = 0.01
+"""How long a connection to a Go peer rests between two calls. Go Micro's servers from v4.10 on answer first and forget
+the call a moment later; a request that comes in between is never answered (docs/wire.md §3.2)."""
 _LARGE = 64 * 1024
 """Larger requests take a connection of their own, so that they hold up nobody (docs/protocol.md §2)."""
 
@@ -49,6 +52,7 @@ class HttpChannel(Channel):
         port: int,
         options: ClientOptions,
         *,
+        rest: float,
         may_ask: Callable[[float], bool],
         refused_asking: Callable[[float], None],
         closed: Callable[[HttpChannel], None],
@@ -59,6 +63,7 @@ class HttpChannel(Channel):
         self._host = host
         self._port = port
         self._options = options
+        self._rest = rest
         self._may_ask = may_ask
         self._refused_asking = refused_asking
         self._start = request_line(address)
@@ -124,18 +129,31 @@ class HttpChannel(Channel):
     # ------------------------------------------------------------------------------------------ one at a time
 
     async def _call_alone(self, data: bytes, deadline: float) -> Message:
-        pool = self._pool
-        if pool is None:
-            pool = self._pool = Pool(self._get_driver(), self._options.pool_size, self._options.pool_ttl)
+        pool = self._the_pool()
         connection = await pool.take()
         if connection is None:
-            connection = await self._dial_single(deadline)
+            connection = await self._dial_or_hurry(pool, deadline)
         if self._get_driver().time() >= deadline:
             pool.give_back(connection)
             raise self._too_late()
         reply = await connection.call(data, deadline)
         pool.give_back(connection)
         return reply
+
+    def _the_pool(self) -> Pool:
+        if self._pool is None:
+            self._pool = Pool(self._get_driver(), self._options.pool_size, self._options.pool_ttl, self._rest)
+        return self._pool
+
+    async def _dial_or_hurry(self, pool: Pool, deadline: float) -> SingleConnection:
+        """Return a new connection or, from a peer that takes none any more, one that has not rested."""
+        try:
+            return await self._dial_single(deadline)
+        except ConnectFailed:
+            connection = await pool.take(rested=False)
+            if connection is None:
+                raise
+            return connection
 
     async def _dial_single(self, deadline: float, protocols: Sequence[str] = _ONE_AT_A_TIME) -> SingleConnection:
         driver, options = self._get_driver(), self._options
@@ -226,9 +244,7 @@ class HttpChannel(Channel):
                 return self._multiplexed(connection.link, calls)
             self._refused_asking(driver.time())
             if connection.is_reusable:
-                if self._pool is None:
-                    self._pool = Pool(driver, self._options.pool_size, self._options.pool_ttl)
-                self._pool.give_back(connection)
+                self._the_pool().give_back(connection)
             else:
                 connection.link.close()
             return None

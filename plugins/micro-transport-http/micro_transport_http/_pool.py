@@ -1,4 +1,4 @@
-"""Idle connections to one address, the latest used first."""
+"""Idle connections to one address, the longest idle first."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ _FRESH_SECONDS = 0.001
 
 
 class Pool:
-    """Connections that carry one call at a time, between two calls."""
+    """Connections that carry one call at a time, between two calls, ``rest`` seconds apart at least."""
 
-    def __init__(self, driver: Driver, size: int, ttl: float) -> None:
+    def __init__(self, driver: Driver, size: int, ttl: float, rest: float) -> None:
         self._driver = driver
         self._size = size
         self._ttl = ttl
+        self._rest = rest
         self._idle: deque[SingleConnection] = deque()
         self._timer: Timer | None = None
         self._closed = False
 
-    async def take(self) -> SingleConnection | None:
-        """Return an idle connection whose peer has not closed it."""
+    async def take(self, *, rested: bool = True) -> SingleConnection | None:
+        """Return an idle connection that its peer has not closed, and that has ``rested`` unless there are too many."""
         while self._idle:
-            connection = self._idle.pop()
-            connection.on_lost = None
             now = self._driver.time()
+            if rested and now - self._idle[0].idle_since < self._rest and len(self._idle) < self._size:
+                return None
+            connection = self._idle.popleft()
+            connection.on_lost = None
             if now - connection.idle_since > self._ttl:
                 connection.link.close()
                 continue

@@ -16,7 +16,7 @@ from micro_core.tls import HANDSHAKE_SECONDS
 
 from ._addresses import dialled
 from ._asyncio import AsyncioDriver
-from ._channel import ClientOptions, HttpChannel
+from ._channel import GO_REST_SECONDS, ClientOptions, HttpChannel
 from ._link import Driver
 from ._listener import HttpListener
 from ._parser import MUX
@@ -140,6 +140,7 @@ class HttpTransport(Transport):
             host,
             port,
             self._options,
+            rest=0.0 if "micro" in node.metadata else GO_REST_SECONDS,
             may_ask=may_ask,
             refused_asking=refused_asking,
             closed=self._channels.discard,

@@ -25,6 +25,7 @@ from micro_core import (
 
 pytestmark = pytest.mark.anyio
 
+GO_REST_SECONDS = 0.01
 MULTIPLEX = pytest.mark.parametrize("multiplex", ["auto", "off"])
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -323,7 +324,7 @@ async def test_pooled_connections_are_reused_one_call_at_a_time(
             heads.append((await raw.message())[0])
             await raw.send(REPLY)
 
-    async with open_transport() as transport, peer(go) as address:
+    async with open_transport(pool_size=1) as transport, peer(go) as address:
         channel = transport.connect(node(address, go_metadata))
         for number in range(3):
             assert (await channel.call(head, number, {}, b"", math.inf)).body == b"ok"
@@ -332,6 +333,29 @@ async def test_pooled_connections_are_reused_one_call_at_a_time(
     assert connections == 1
     assert all(text.startswith(b"POST / HTTP/1.1\r\nHost: " + address.encode()) for text in heads)
     assert not any(b"Upgrade" in text for text in heads)
+
+
+async def test_a_connection_to_a_go_peer_rests_before_it_is_used_again(
+    open_transport: Any, node: Any, head: Head, peer: Any, go_metadata: dict[str, str]
+) -> None:
+    """Go Micro from v4.10 on never answers a request that follows its answer too closely (docs/wire.md §3.2)."""
+    gaps: list[float] = []
+
+    async def go(raw: Any) -> None:
+        answered = -math.inf
+        while True:
+            await raw.message()
+            gaps.append(anyio.current_time() - answered)
+            await raw.send(REPLY)
+            answered = anyio.current_time()
+
+    async with open_transport() as transport, peer(go) as address:
+        channel = transport.connect(node(address, go_metadata))
+        while min(gaps, default=math.inf) == math.inf:  # until a connection is used again
+            await channel.call(head, 1, {}, b"", math.inf)
+        await transport.aclose()
+
+    assert min(gaps) >= GO_REST_SECONDS
 
 
 @pytest.mark.parametrize(

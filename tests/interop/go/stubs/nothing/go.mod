@@ -1,0 +1,1 @@
+module micro.interop/nothing

@@ -1,0 +1,1 @@
+"""What the interop tests share: building the Go programs, running peers in networks of their own, the matrix."""

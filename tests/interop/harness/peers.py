@@ -1,0 +1,47 @@
+"""The peers that take part, and how each is started."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.network import Network, Program
+
+HERE = Path(__file__).parent.parent
+CONTENT_TYPES = {
+    "json": "application/json",
+    "protobuf": "application/protobuf",
+    "json-rpc": "application/json-rpc",
+    "proto-rpc": "application/proto-rpc",
+}
+PROTOBUF = ("protobuf", "proto-rpc")
+"""What a Python peer needs protobuf messages for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Starts peers by name: ``python`` or one of Go Micro's lines, whose programs lie in ``programs``."""
+
+    programs: Path
+
+    def server(self, peer: str, network: Network, *flags: str, content: str = "json") -> Program:
+        """Start a server in ``network``; returns once it is registered."""
+        server = self.starting(peer, network, *flags, content=content)
+        server.line_with("ready")
+        return server
+
+    def starting(self, peer: str, network: Network, *flags: str, content: str = "json") -> Program:
+        """Start a server, which says ``ready`` once it is registered."""
+        return network.start(*self._command(peer), "--role", "server", *flags, **self._environment(content))
+
+    def client(self, peer: str, network: Network, cases: str, *flags: str, content: str = "json") -> Program:
+        """Start a client that runs ``cases``."""
+        chosen = ("--case", cases, "--content-type", CONTENT_TYPES[content])
+        return network.start(*self._command(peer), "--role", "client", *chosen, *flags, **self._environment(content))
+
+    def _command(self, peer: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", "pypeer") if peer == "python" else (str(self.programs / peer),)
+
+    def _environment(self, content: str) -> dict[str, str]:
+        return {"PYTHONPATH": str(HERE), "INTEROP_PAYLOAD": "protobuf" if content in PROTOBUF else "plain"}

@@ -1,0 +1,1 @@
+"""The Python counterpart of go/peer: the same endpoints and cases, on the public API alone."""
