@@ -33,7 +33,7 @@ PYTHONS = list(dict.fromkeys(["3.11", "3.12", "3.13", THIS_PYTHON]))
 LOWEST_PYTHON = "3.11"
 
 # Tests with a session of their own; those in tests/wired need every plugin.
-SEPARATE = ["tests/packaging", "tests/docs"]
+SEPARATE = ["tests/packaging", "tests/docs", "tests/interop"]
 # Judges the suites, each against every broken part, and takes minutes: the session of the kit alone runs it.
 JUDGES = "plugins/micro-conformance/tests/test_every_promise_can_fail.py"
 WIRED = "tests/wired"
