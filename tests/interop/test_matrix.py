@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -53,7 +53,7 @@ def outcomes(request: pytest.FixtureRequest, stage: Network, peers: Peers) -> di
         return ended
 
     tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    selected: list[Cell] = [item.callspec.params["cell"] for item in tests if item.originalname == "test_cell"]
+    selected = [cast(Cell, item.callspec.params["cell"]) for item in tests if item.originalname == "test_cell"]
     pairings = list(dict.fromkeys(map(pairing_of, selected)))
     with ThreadPoolExecutor(2) as two:
         return dict(zip(pairings, two.map(run, pairings), strict=True))
