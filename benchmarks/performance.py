@@ -42,10 +42,14 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=list(SECTIONS))
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--turns", type=int, default=5, help="how often each peer has its turn")
     parser.add_argument("--seconds", type=float, default=0.6, help="how long each work is done in a turn")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
+    options.sections = options.sections or list(SECTIONS)
+    return options
 
 
 def machine() -> str:

@@ -567,6 +567,6 @@ class ScriptedStream(Stream):
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_before_anything_is_sent(name: str, value: Any) -> None:
-    with pytest.raises(BadRequest, match=f"{name}.* is not valid") as raised:
+    with pytest.raises(BadRequest, match=name) as raised:
         CallOptions(**{name: value})
     assert raised.value.executed is Executed.NO

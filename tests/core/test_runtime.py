@@ -155,7 +155,7 @@ async def test_finally_may_await_under_a_shield() -> None:
 
     async with serving(cleans_up) as server:
         with pytest.raises(Timeout):
-            await server.call("cleans_up", timeout=0.02)
+            await server.call("cleans_up", timeout=0.2)
         with anyio.fail_after(FEW_SECONDS):
             await cleaned.wait()
         await server.idle()

@@ -11,10 +11,11 @@ from micro_core import DecodeError, Node, Record
 from . import dns, txt
 from .sighting import LIFETIME, Sighting, sight
 
-__all__ = ["MAX_TEXT", "SERVICE_TYPE", "Reader", "label", "query", "text"]
+__all__ = ["MAX_TEXT", "SERVICE_TYPE", "Reader", "answer", "label", "query", "subtype", "text"]
 
 DIALECT = "dns-sd"
 SERVICE_TYPE = "_micro._tcp.local."
+_SUB = f"_sub.{SERVICE_TYPE}"
 MAX_TEXT = 8_000
 _PIECE = 250
 _PATIENCE = 1.0  # seconds in which the records of an instance have to come together
@@ -28,9 +29,13 @@ def label(service: str, id_: str) -> str:
     """Return the instance label of a node, at most 63 bytes."""
     if id_.startswith(f"{service}-") and "." not in id_:
         return id_
-    digest = hashlib.sha256(f"{service}\0{id_}".encode()).hexdigest()[:16]
-    readable = id_.replace(".", "-").encode()[:46].decode(errors="ignore")
-    return f"{readable}-{digest}"
+    return _unique(id_, f"{service}\0{id_}")
+
+
+def _unique(readable: str, whole: str) -> str:
+    """Return one label that begins as ``readable`` does and differs where ``whole`` does."""
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:16]
+    return f"{readable.replace('.', '-').encode()[:46].decode(errors='ignore')}-{digest}"
 
 
 def text(id_: str, description: txt.Description) -> bytes:
@@ -43,9 +48,30 @@ def text(id_: str, description: txt.Description) -> bytes:
     return txt.strings(pieces)
 
 
-def query(id_: int) -> bytes:
-    """Return the question for all nodes of all services."""
-    return dns.encode(dns.Message(id=id_, questions=(dns.Question(SERVICE_TYPE, dns.PTR),)))
+def subtype(service: str) -> str:
+    """Return the name under which the nodes of one service are asked for (RFC 6763 §7.1)."""
+    fits = "." not in service and len(service.encode()) <= dns.MAX_LABEL
+    return f"{service if fits else _unique(service, service)}.{_SUB}"
+
+
+def query(id_: int, service: str | None = None) -> bytes:
+    """Return the question for all nodes of a service, or of all services."""
+    name = SERVICE_TYPE if service is None else subtype(service)
+    return dns.encode(dns.Message(id=id_, questions=(dns.Question(name, dns.PTR),)))
+
+
+def answer(question: dns.Question, id_: int, label: str, address: str, port: int, text: bytes) -> bytes:
+    """Return the packet that tells who asked for the nodes of a service of one of them."""
+    instance, host = f"{label}.{SERVICE_TYPE}", f"{label}.local."
+    additionals = (
+        dns.Record(instance, dns.SRV, LIFETIME, (0, 0, port, host)),
+        dns.Record(host, dns.AAAA if ":" in address else dns.A, LIFETIME, address),
+        dns.Record(instance, dns.TXT, LIFETIME, text),
+    )
+    pointer = (dns.Record(question.name, dns.PTR, LIFETIME, instance),)
+    flags = dns.RESPONSE | dns.AUTHORITATIVE
+    message = dns.Message(id=id_, flags=flags, questions=(question,), answers=pointer, additionals=additionals)
+    return dns.encode(message)
 
 
 @dataclass(slots=True)
@@ -75,7 +101,7 @@ class Reader:
         ttls: dict[str, int] = {}
         quota = txt.Quota()
         for record in records:
-            name = record.data if record.type == dns.PTR and record.name == SERVICE_TYPE else record.name
+            name = record.data if record.type == dns.PTR and _is_type(record.name) else record.name
             if isinstance(name, str) and name.endswith("." + SERVICE_TYPE):
                 ttl = LIFETIME if legacy and record.ttl else record.ttl
                 ttls[name] = min(ttl, ttls.get(name, ttl))
@@ -119,6 +145,10 @@ class Reader:
         self._parts.pop(name, None)
         record = self._known.pop(name, None)
         return Sighting(dialect=DIALECT, record=record, ttl=0) if record else None
+
+
+def _is_type(name: str) -> bool:
+    return name == SERVICE_TYPE or name.endswith(f".{_SUB}")
 
 
 def _node(rdata: bytes, host: str, port: int, ttl: int, quota: txt.Quota) -> Sighting | None:

@@ -165,7 +165,7 @@ class Peer:
     def _ask(self, service: str) -> None:
         if gomicro.DIALECT in self._dialects and dns.is_name(f"{service}.micro."):
             self._send(gomicro.query(service, _id()))
-        self._ask_dnssd()
+        self._ask_dnssd(service)
 
     def _ask_for_all(self) -> None:
         if gomicro.DIALECT in self._dialects:
@@ -179,9 +179,9 @@ class Peer:
         else:
             self._ask(service)
 
-    def _ask_dnssd(self) -> None:
+    def _ask_dnssd(self, service: str | None = None) -> None:
         if dnssd.DIALECT in self._dialects:
-            self._send(dnssd.query(_id()))
+            self._send(dnssd.query(_id(), service))
 
     def _send(self, packet: bytes) -> None:
         self._sockets.ask(packet, self._outbox)
@@ -194,7 +194,7 @@ class Peer:
             message = dns.decode(packet)
             if message.is_response:
                 self._read(message)
-            elif gomicro.DIALECT in self._dialects:
+            else:
                 self._publisher.answer(message, sender)
         except DecodeError as error:
             _log.debug("a malformed datagram from %s: %s", sender[0], error)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
 
 from micro_core import RegistryError
 
-from . import bonjour, dns, gomicro
+from . import bonjour, dns, dnssd, gomicro
 from .interfaces import Locality
 from .publication import Publication
 from .sockets import Address, Outbox, Sockets
@@ -29,6 +30,8 @@ class Publisher:
         self._locality = Locality()
         self._bonjour = bonjour.Publisher(sockets.interfaces)
         self._published: dict[tuple[str, str], Publication] = {}
+        self._by_subtype: dict[str, dict[tuple[str, str], Publication]] = {}
+        """Those that DNS-SD shows, by the name that asks for a service's nodes."""
         self._timers: dict[tuple[str, str], list[asyncio.TimerHandle]] = {}
         self._gone: dict[tuple[str, str], gomicro.Entry] = {}
         """Entries whose goodbyes are still being said."""
@@ -61,11 +64,23 @@ class Publisher:
                 self._remove(key)
 
     def answer(self, message: dns.Message, asker: Address) -> None:
-        """Answer a question of Go Micro's dialect."""
+        """Answer a question of Go Micro's dialect, and one for a single service in DNS-SD; others are zeroconf's."""
         if self._published:
             local = self._locality.is_local(asker[0])
             for packet in self._zone.answers(message, port=asker[1], local=local):
                 self._sockets.answer(packet, asker, self._outbox)
+            for packet in self._dnssd_answers(message, port=asker[1], local=local):
+                self._sockets.answer(packet, asker, self._outbox)
+
+    def _dnssd_answers(self, message: dns.Message, *, port: int, local: bool) -> Iterator[bytes]:
+        """Return a packet for each node of the services asked for; the rules are those of `gomicro.Zone.answers`."""
+        if message.is_response or not message.is_plain or port == 5353:
+            return
+        for question in message.questions[:8]:
+            if question.type in (dns.PTR, dns.ANY):
+                for known in self._by_subtype.get(question.name, {}).values():
+                    if local or not ipaddress.ip_address(known.address).is_loopback:
+                        yield dnssd.answer(question, message.id, known.label, known.address, known.port, known.text)
 
     async def close(self) -> None:
         """Say goodbye for what is left."""
@@ -78,8 +93,10 @@ class Publisher:
     async def _put_dnssd(self, publication: Publication, before: Publication | None) -> None:
         if before is not None and before.label and before.label != publication.label:
             self._bonjour.remove(before.label)
+        self._forget_subtype(publication)
         if not publication.label:
             return
+        self._by_subtype.setdefault(dnssd.subtype(publication.record.name), {})[publication.key] = publication
         try:
             await self._bonjour.put(
                 bonjour.Instance(
@@ -92,12 +109,20 @@ class Publisher:
         except OSError as error:
             raise RegistryError(f"multicast DNS cannot publish over DNS-SD: {error}") from error
 
+    def _forget_subtype(self, publication: Publication) -> None:
+        name = dnssd.subtype(publication.record.name)
+        known = self._by_subtype.get(name, {})
+        known.pop(publication.key, None)
+        if not known:
+            self._by_subtype.pop(name, None)
+
     def _remove(self, key: tuple[str, str]) -> None:
         publication = self._published.pop(key, None)
         if publication is None:
             return
         if publication.entry is not None:
             self._zone.remove(publication.entry)
+        self._forget_subtype(publication)
         if publication.label:
             self._bonjour.remove(publication.label)
         if publication.entry is not None:

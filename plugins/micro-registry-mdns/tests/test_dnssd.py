@@ -43,6 +43,36 @@ def test_a_label_is_the_node_id_where_that_is_valid_and_unique(service: str, id_
     assert len(expected.encode()) <= 63
 
 
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        ("greeter", "greeter._sub._micro._tcp.local."),
+        ("x" * 64, f"{'x' * 46}-{hashlib.sha256(b'x' * 64).hexdigest()[:16]}._sub._micro._tcp.local."),
+        ("go.micro.srv", f"go-micro-srv-{hashlib.sha256(b'go.micro.srv').hexdigest()[:16]}._sub._micro._tcp.local."),
+    ],
+)
+def test_the_nodes_of_a_service_are_asked_for_by_a_subtype(service: str, expected: str) -> None:
+    assert dnssd.subtype(service) == expected
+    assert dns.decode(dnssd.query(7, service)).questions == (dns.Question(expected, dns.PTR),)
+    assert dns.decode(dnssd.query(7)).questions == (dns.Question(dnssd.SERVICE_TYPE, dns.PTR),)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.5", "fd00::5"])
+def test_an_answer_for_one_service_holds_a_whole_node(address: str) -> None:
+    question = dns.Question(dnssd.subtype("greeter"), dns.PTR)
+    message = dns.decode(dnssd.answer(question, 7, "greeter-1", address, 8080, TEXT))
+    assert (message.id, message.questions) == (7, (question,))
+    [sighting] = dnssd.Reader().read(message, 0)
+    assert sighting.record.name == "greeter"
+    assert sighting.record.nodes[0].id == "greeter-1"
+    assert sighting.record.nodes[0].address.endswith(":8080")
+
+
+def test_the_largest_description_fits_into_an_answer() -> None:
+    question = dns.Question(dnssd.subtype("a" * 63), dns.PTR)
+    assert dnssd.answer(question, 7, "b" * 63, "fd00::5", 8080, bytes(dnssd.MAX_TEXT))
+
+
 def test_the_text_begins_with_what_people_read() -> None:
     pieces = txt.from_strings(TEXT)
     assert pieces[:4] == [b"txtvers=1", b"id=greeter-1", b"service=greeter", b"version=latest"]
