@@ -136,7 +136,7 @@ async def test_a_shield_holds_beyond_the_deadline_and_may_await() -> None:
 
     async with serving(shielded) as server:
         with pytest.raises(Timeout):
-            await server.call("shielded", timeout=0.02)
+            await server.call("shielded", timeout=0.2)
         with anyio.fail_after(FEW_SECONDS):
             await finished.wait()
         await server.idle()
@@ -175,7 +175,7 @@ async def test_cancellation_is_level_triggered() -> None:
 
     async with serving(stubborn, plain) as server:
         with suppress(Timeout):  # it may answer just before its caller gives up
-            await server.call("stubborn", timeout=0.02)
+            await server.call("stubborn", timeout=0.2)
         with anyio.fail_after(FEW_SECONDS):
             await done.wait()
         assert await server.call("plain", 1) == 1
@@ -270,7 +270,7 @@ async def test_a_deadline_ends_a_handler_s_task_group() -> None:
 
     async with serving(groups) as server:
         with pytest.raises(Timeout):
-            await server.call("groups", timeout=0.02)
+            await server.call("groups", timeout=0.2)
         await server.idle()
     assert sorted(cancelled) == [1, 2]
 
