@@ -52,8 +52,12 @@ def outcomes(request: pytest.FixtureRequest, stage: Network, peers: Peers) -> di
         assert ended, program.log_end()
         return ended
 
-    selected = [item.callspec.params["cell"] for item in request.session.items if item.originalname == "test_cell"]
-    pairings = list(dict.fromkeys(map(pairing_of, selected)))
+    selected = [
+        item.callspec.params["cell"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == "test_cell"
+    ]
+    pairings = list(dict.fromkeys(pairing_of(cell) for cell in selected))
     with ThreadPoolExecutor(2) as two:
         return dict(zip(pairings, two.map(run, pairings), strict=True))
 
