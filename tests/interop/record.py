@@ -63,6 +63,10 @@ class Recorder:
         flags = ("--role", "client", "--name", "golden", "--case", case, "--content-type", CONTENT_TYPES[content])
         self._network.start(*AS_DEVBOX, self._program, *flags).outcomes()
 
+    def conversation(self, case: str, content: str) -> dict[str, str]:
+        """Run the client and return what it asked and was answered."""
+        return conversations(self.sniffed(lambda: self.call(case, content)), b"POST / ")[0]
+
 
 def datagrams(lines: Lines) -> list[str]:
     """Return the multicast DNS packets, each once, in hex."""
@@ -91,10 +95,7 @@ def record(program: str, made_by: str) -> dict[str, Any]:
         servers: list[Any] = []
         announced = recorder.sniffed(lambda: servers.append(recorder.serve()))
         asked = recorder.sniffed(lambda: recorder.call("discover_and_list"))
-        calls = {
-            f"{case}-{content}": conversations(recorder.sniffed(lambda c=case, t=content: recorder.call(c, t)), b"POST / ")[0]
-            for case, content in CALLS
-        }
+        calls = {f"{case}-{content}": recorder.conversation(case, content) for case, content in CALLS}
         published = recorder.sniffed(lambda: recorder.call("publish_broadcast"))
         gone = recorder.sniffed(servers[0].stop)
     posts = conversations(published, b"POST /_sub?id=") or conversations(published, b"POST /?id=")

@@ -52,7 +52,7 @@ def outcomes(request: pytest.FixtureRequest, stage: Network, peers: Peers) -> di
         assert ended, program.log_end()
         return ended
 
-    selected = [
+    selected: list[Cell] = [
         item.callspec.params["cell"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_cell"

@@ -27,7 +27,8 @@ def seen(packet: bytes) -> dict[str, object] | None:
         return {"from": source, "to": target, "data": packet[start + 8 : total].hex()}
     if protocol != TCP:
         return None
-    sequence, data = struct.unpack_from("!I", packet, start + 4)[0], packet[start + (packet[start + 12] >> 4) * 4 : total]
+    sequence = struct.unpack_from("!I", packet, start + 4)[0]
+    data = packet[start + (packet[start + 12] >> 4) * 4 : total]
     return {"from": source, "to": target, "sequence": sequence, "data": data.hex()} if data else None
 
 

@@ -66,7 +66,7 @@ class Peer:
 
 
 def say(line: dict[str, object]) -> None:
-    print(json.dumps(line), flush=True)  # noqa: T201
+    print(json.dumps(line), flush=True)
 
 
 async def wait_for_word(event: str) -> None:
