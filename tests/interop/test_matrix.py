@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -52,11 +52,8 @@ def outcomes(request: pytest.FixtureRequest, stage: Network, peers: Peers) -> di
         assert ended, program.log_end()
         return ended
 
-    selected: list[Cell] = [
-        item.callspec.params["cell"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.originalname == "test_cell"
-    ]
+    tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    selected = [cast("Cell", test.callspec.params["cell"]) for test in tests if test.originalname == "test_cell"]
     pairings = list(dict.fromkeys(pairing_of(cell) for cell in selected))
     with ThreadPoolExecutor(2) as two:
         return dict(zip(pairings, two.map(run, pairings), strict=True))

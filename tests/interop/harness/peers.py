@@ -41,7 +41,7 @@ class Peers:
         return network.start(*self._command(peer), "--role", "client", *chosen, *flags, **self._environment(content))
 
     def _command(self, peer: str) -> tuple[str, ...]:
-        return (sys.executable, "-m", "pypeer") if peer == "python" else (str(self.programs / peer),)
+        return (sys.executable, "-P", "-m", "pypeer") if peer == "python" else (str(self.programs / peer),)
 
     def _environment(self, content: str) -> dict[str, str]:
         return {"PYTHONPATH": str(HERE), "INTEROP_PAYLOAD": "protobuf" if content in PROTOBUF else "plain"}
