@@ -26,12 +26,8 @@ def judge(text: str, status: int, pythons: list[str]) -> tuple[Counter[str], lis
     wrong = [f"nox exited with status {status}"] if status else []
     if not counts["passed"]:
         wrong.append("no test ran")
-    wrong += [
-        f"tests did not pass on Python {p}"
-        for p in pythons
-        if not any(_succeeded(line, f"tests-{p}") for line in lines)
-    ]
-    wrong += [] if any(_succeeded(line, "interop") for line in lines) else ["no Go Micro peer was spoken with"]
+    wrong += [f"tests did not pass on Python {p}" for p in pythons if not _succeeded(lines, f"tests-{p}")]
+    wrong += [] if _succeeded(lines, "interop") else ["no Go Micro peer was spoken with"]
     wrong += [f"unexpected skip: {skip['reason']}" for skip in map(SKIP.match, lines) if skip and _unexpected(skip)]
     return counts, wrong
 

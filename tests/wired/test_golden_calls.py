@@ -97,7 +97,7 @@ async def played(address: str, requests: bytes, answers: int) -> list[tuple[Head
 
 
 @asynccontextmanager
-async def go_server(responses: bytes, requests: int) -> AsyncIterator[str]:
+async def go_server(responses: bytes, requests: int, *, closes: bool = False) -> AsyncIterator[str]:
     """Stand in for a Go server that says what it said once, as soon as so many requests are there."""
 
     async def serve(connection: anyio.abc.SocketStream) -> None:
@@ -107,6 +107,8 @@ async def go_server(responses: bytes, requests: int) -> AsyncIterator[str]:
             while len(seen) < requests:
                 parser.feed(await connection.receive())
             await connection.send(responses)
+            if closes:
+                return
             async for _ in connection:
                 pass
 
@@ -117,9 +119,9 @@ async def go_server(responses: bytes, requests: int) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def client_of(responses: str, requests: int) -> AsyncIterator[Client]:
+async def client_of(responses: str, requests: int, *, closes: bool = False) -> AsyncIterator[Client]:
     async with (
-        go_server(responses.encode("latin-1"), requests) as address,
+        go_server(responses.encode("latin-1"), requests, closes=closes) as address,
         Client(registry=f"static://?golden={address}", transport="http://?multiplex=off") as client,
     ):
         yield client
@@ -134,8 +136,10 @@ async def test_our_client_reads_the_answers_of_a_go_server(calls: Any) -> None:
     assert (raised.value.id, raised.value.code) == ("interop.fail", 404)
 
 
-async def test_our_client_reads_the_stream_of_a_go_server_to_its_end(calls: Any) -> None:
-    async with client_of(calls["server_stream-json"]["response"], 2) as client:
+@pytest.mark.parametrize("closes", [False, True], ids=["stays", "closes-as-from-v5.1-on"])
+async def test_our_client_reads_the_stream_of_a_go_server_to_its_end(calls: Any, closes: bool) -> None:
+    async with client_of(calls["server_stream-json"]["response"], 2, closes=closes) as client:
         async with client.stream("golden", "Interop.Count", Item) as stream:
             await stream.send(Item("50", number=5))
             assert [item.number async for item in stream] == [0, 1, 2, 3, 4]
+            await stream.close_send()
