@@ -114,6 +114,23 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def interop(session: nox.Session) -> None:
+    """Speak with real Go Micro programs, built here; `nox -s interop -- --write-matrix` renews docs/go-micro.md."""
+    if shutil.which("go") is None:
+        session.skip("Go is missing: these tests build Go Micro programs; install Go 1.25 or newer")
+    page = ["python", "tests/interop/harness/page.py"]
+    peers = {"PYTHONPATH": "tests/interop"}
+    if "--write-matrix" in session.posargs:
+        session.run(*page, "--write", env=peers)
+        session.posargs.remove("--write-matrix")
+    _install(session, *PROJECTS, groups=["test"])
+    programs = Path(session.create_tmp()).resolve() / "programs"
+    session.run("python", "tests/interop/harness/build.py", str(programs))
+    _pytest(session, "tests/interop", environment={"MICRO_INTEROP_PROGRAMS": str(programs)})
+    session.run(*page, env=peers)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Show services that find, call, stream and publish; fail when a promise of the demo is broken."""
     _install(session, "micro-core[default]")
@@ -159,12 +176,14 @@ def _build(session: nox.Session) -> None:
     _built.extend(DIST.glob("*.whl"))
 
 
-def _pytest(session: nox.Session, *paths: str, ignore: list[str] | None = None) -> None:
+def _pytest(
+    session: nox.Session, *paths: str, ignore: list[str] | None = None, environment: dict[str, str] | None = None
+) -> None:
     """Run tests against what is installed: nothing of the tree can be imported."""
     session.run(
         "python", "-m", "pytest", "-n", "2", "--dist", "loadfile",
         *paths, *(f"--ignore={path}" for path in ignore or []), *session.posargs,
-        env={"PYTHONSAFEPATH": "1", "MICRO_TESTS_FROM_WHEELS": "1", "MICRO_DIST": str(DIST)},
+        env={"PYTHONSAFEPATH": "1", "MICRO_TESTS_FROM_WHEELS": "1", "MICRO_DIST": str(DIST), **(environment or {})},
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Judge the output of one run of every check, and close with the sum of its test runs.
 
 Usage: python verdict.py LOG EXIT_STATUS PYTHON…
-Exits 1 when a check failed, a Python did not run, or a skip hides coverage.
+Exits 1 when a check failed, a Python or the Go Micro peers did not run, or a skip hides coverage.
 """
 
 import re
@@ -26,13 +26,14 @@ def judge(text: str, status: int, pythons: list[str]) -> tuple[Counter[str], lis
     wrong = [f"nox exited with status {status}"] if status else []
     if not counts["passed"]:
         wrong.append("no test ran")
-    wrong += [f"tests did not pass on Python {p}" for p in pythons if not any(_succeeded(line, p) for line in lines)]
+    wrong += [f"tests did not pass on Python {p}" for p in pythons if not _succeeded(lines, f"tests-{p}")]
+    wrong += [] if _succeeded(lines, "interop") else ["no Go Micro peer was spoken with"]
     wrong += [f"unexpected skip: {skip['reason']}" for skip in map(SKIP.match, lines) if skip and _unexpected(skip)]
     return counts, wrong
 
 
-def _succeeded(line: str, python: str) -> bool:
-    return re.search(rf"\* tests-{re.escape(python)}: success", line) is not None
+def _succeeded(lines: list[str], session: str) -> bool:
+    return any(re.search(rf"\* {re.escape(session)}: success", line) for line in lines)
 
 
 def _unexpected(skip: re.Match[str]) -> bool:

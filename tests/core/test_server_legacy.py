@@ -86,6 +86,17 @@ async def test_debug_health_answers_in_json_and_in_protobuf() -> None:
         assert (await send(channel, headers | protobuf, b"")).body == b"\x0a\x02ok"
 
 
+async def test_debug_stats_answers_in_json_and_in_protobuf() -> None:
+    async with port([]) as (channel, _):
+        headers = {"Micro-Endpoint": "Debug.Stats"}
+        stats = msgspec.json.decode((await send(channel, headers | JSON, b"{}")).body)
+        assert stats["started"] <= stats["timestamp"]
+        assert stats["threads"] >= 1
+        protobuf = (await send(channel, headers | {"Content-Type": "application/protobuf"}, b"")).body
+        assert protobuf[:1] == b"\x08"
+        assert sum((byte & 0x7F) << 7 * place for place, byte in enumerate(protobuf[1:6])) >= stats["timestamp"]
+
+
 async def test_a_content_type_that_nobody_knows_is_a_400() -> None:
     async with port([]) as (channel, _):
         reply = await send(channel, {"Content-Type": "text/x", "Micro-Endpoint": "Greeter.Hello"}, b"")

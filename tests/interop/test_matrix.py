@@ -53,8 +53,8 @@ def outcomes(request: pytest.FixtureRequest, stage: Network, peers: Peers) -> di
         return ended
 
     tests = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    selected = [cast(Cell, item.callspec.params["cell"]) for item in tests if item.originalname == "test_cell"]
-    pairings = list(dict.fromkeys(map(pairing_of, selected)))
+    selected = [cast("Cell", test.callspec.params["cell"]) for test in tests if test.originalname == "test_cell"]
+    pairings = list(dict.fromkeys(pairing_of(cell) for cell in selected))
     with ThreadPoolExecutor(2) as two:
         return dict(zip(pairings, two.map(run, pairings), strict=True))
 

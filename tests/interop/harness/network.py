@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 120
+PATIENCE = 60
 """Seconds after which a program that should have ended is taken for hanging."""
 LOOPBACK = "ip link set lo up; ip route add 224.0.0.0/4 dev lo"
 """What lets Go's programs find each other on one machine (docs/wire.md §11.1)."""
@@ -41,6 +43,14 @@ class Program:
             pass
         return line
 
+    def logged(self, pattern: str) -> None:
+        """Wait until it has logged what the pattern finds."""
+        deadline = time.monotonic() + PATIENCE / 2
+        while not re.search(pattern, self.log.read_text(encoding="utf-8", errors="replace")):
+            assert self._process.poll() is None, f"{self} ended:\n{self.log_end()}"
+            assert time.monotonic() < deadline, f"{self} does not say {pattern}:\n{self.log_end()}"
+            time.sleep(0.05)  # a file tells nobody that it has grown
+
     def event(self, name: str) -> dict[str, Any]:
         """Return the event of that name, which has to be the next line."""
         said: dict[str, Any] = json.loads(self.line())
@@ -56,6 +66,13 @@ class Program:
     def outcomes(self) -> list[dict[str, Any]]:
         """Wait for the end and return the lines that it printed, as JSON."""
         return [json.loads(line) for line in self.output().splitlines() if line.startswith("{")]
+
+    def closed(self) -> list[dict[str, Any]]:
+        """Close its standard input, which ends it, and return the lines that it printed, as JSON."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.stdin = None
+        return self.outcomes()
 
     def output(self) -> str:
         """Wait for the end and return all that it printed and nobody has read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.network import Network, Program
@@ -24,6 +24,12 @@ class Peers:
     """Starts peers by name: ``python`` or one of Go Micro's lines, whose programs lie in ``programs``."""
 
     programs: Path
+    core: int | None = None
+    """The one core that peers are to run on; None: all."""
+
+    def pinned(self, core: int) -> Peers:
+        """Return what starts peers that run on one core."""
+        return replace(self, core=core)
 
     def server(self, peer: str, network: Network, *flags: str, content: str = "json") -> Program:
         """Start a server in ``network``; returns once it is registered."""
@@ -41,7 +47,8 @@ class Peers:
         return network.start(*self._command(peer), "--role", "client", *chosen, *flags, **self._environment(content))
 
     def _command(self, peer: str) -> tuple[str, ...]:
-        return (sys.executable, "-m", "pypeer") if peer == "python" else (str(self.programs / peer),)
+        pinned = () if self.core is None else ("taskset", "-c", str(self.core))
+        return pinned + ((sys.executable, "-P", "-m", "pypeer") if peer == "python" else (str(self.programs / peer),))
 
     def _environment(self, content: str) -> dict[str, str]:
         return {"PYTHONPATH": str(HERE), "INTEROP_PAYLOAD": "protobuf" if content in PROTOBUF else "plain"}

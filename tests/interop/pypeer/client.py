@@ -66,7 +66,7 @@ class Peer:
 
 
 def say(line: dict[str, object]) -> None:
-    print(json.dumps(line), flush=True)  # noqa: T201
+    print(json.dumps(line), flush=True)
 
 
 async def wait_for_word(event: str) -> None:
@@ -93,7 +93,7 @@ async def eventually(seconds: float, attempt: Callable[[], Awaitable[None]]) -> 
 
 
 async def run_cases(peer: Peer, names: list[str]) -> None:
-    from pypeer import network, streams, unary  # noqa: F401 (they fill CASES)
+    from pypeer import network, rate, streams, unary  # noqa: F401 (they fill CASES)
 
     async with peer.client:
         for name in names:

@@ -100,7 +100,7 @@ async def announce(name: str, address: str, count: int) -> None:
     nodes = [Node(id=f"{name}-{number}", address=address, metadata={"protocol": "mucp"}) for number in range(count)]
     async with make_part("registry", "mdns") as registry:
         await registry.register(Record(name=name, version="1.0", nodes=tuple(nodes)))
-        print("ready", address, flush=True)  # noqa: T201
+        print("ready", address, flush=True)
         await anyio.sleep_forever()
 
 
@@ -116,6 +116,6 @@ def make_service(name: str, topics: str, address: str) -> Service:
 
     @service.after_start
     def say() -> None:
-        print("ready", service.address, flush=True)  # noqa: T201
+        print("ready", service.address, flush=True)
 
     return service
