@@ -178,6 +178,7 @@ class StreamLink(Link):
         self._is_over = False
         self._finishing: Timer | None = None
         self._draining: list[Waiter] = []
+        self._sending: list[Waiter] = []
         self.local, self.remote, self.peer = under.local, under.remote, under.peer
 
     def write(self, data: bytes) -> None:
@@ -190,11 +191,14 @@ class StreamLink(Link):
         self._look()
 
     def _look(self) -> None:
-        writable = self._connection.unsent(self._stream) <= HIGH_WATER
+        unsent = self._connection.unsent(self._stream)
+        writable = unsent <= HIGH_WATER
+        if not unsent:
+            _wake(self._sending)
         if writable != self.is_writable and not self.lost:
             self.is_writable = writable
             if writable:
-                self._wake()
+                _wake(self._draining)
             self.owner.writable(writable)
 
     async def drain(self) -> None:
@@ -204,11 +208,11 @@ class StreamLink(Link):
             self._draining.append(waiter)
             await waiter
 
-    def _wake(self) -> None:
-        for waiter in self._draining:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._draining.clear()
+    async def sent(self) -> None:
+        while self._connection.unsent(self._stream) and not self.lost:
+            waiter = self._driver.waiter()
+            self._sending.append(waiter)
+            await waiter
 
     def pause(self) -> None:
         self._is_paused = True
@@ -219,8 +223,7 @@ class StreamLink(Link):
         if held:
             self._deliver(held)
         self._let_send()
-        if self._is_over and not self._held:
-            self._end()
+        self._end_if_over()
 
     def arrived(self, data: bytes, size: int) -> None:
         """Take what the peer sent; ``size`` is what it counts for. What is held is what the peer may not send again."""
@@ -245,7 +248,11 @@ class StreamLink(Link):
     def ended(self) -> None:
         """Take note that the peer sends nothing more."""
         self._is_over = True
-        if not self._held:
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """End it when all that came before the end was read."""
+        if self._is_over and not (self._held or self._is_paused):
             self._end()
 
     def finish(self, seconds: float) -> None:
@@ -265,11 +272,19 @@ class StreamLink(Link):
             self._finishing.cancel()
         if not self.lost:
             self.lost = True
-            self._wake()
+            _wake(self._draining)
+            _wake(self._sending)
             self.owner.lost()
             if self._is_over and self._finishing is None:
                 # As a socket does: an end that was not answered is answered by the end of everything.
                 self._connection.send_body(self._stream, b"", ends=True)
+
+
+def _wake(waiters: list[Waiter]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()
 
 
 def fields_of(first: list[tuple[bytes, bytes]], head: Head, headers: Headers) -> list[tuple[bytes, bytes]]:
