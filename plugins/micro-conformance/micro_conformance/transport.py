@@ -49,6 +49,7 @@ class TransportConformance(StreamPromises):
     capabilities: ClassVar[Mapping[str, str]] = {
         "multiplexing": "many calls share a connection",
         "cancel": "the peer is told that nobody waits any more",
+        "lingering": "who stops accepting takes new calls on the connections there are",
     }
     node_metadata: ClassVar[Mapping[str, str]] = {}
     """What a node carries beside the transport's own metadata: ``{"protocol": "mucp"}`` alone makes a Go peer of it."""
@@ -362,7 +363,7 @@ class TransportConformance(StreamPromises):
             with pytest.raises(ConfigError):
                 transport.connect(Node(id="odd", address="no address"))
 
-    @promise()
+    @promise(needs="lingering")
     async def test_who_stops_accepting_goes_on_with_the_connections_there_are(self) -> None:
         async with self.ends() as ends:
             await ends.call()

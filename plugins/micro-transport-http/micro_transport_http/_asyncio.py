@@ -154,6 +154,7 @@ class AsyncioTlsLink(AsyncioLink):
         super().__init__(driver, handshake, links)
         self._session = session
         self._is_listener = is_listener
+        self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -166,9 +167,22 @@ class AsyncioTlsLink(AsyncioLink):
         plain = unsealed(self, self._session, data, self._flush)
         if plain and self._finishing is None and not self.lost:
             self.owner.received(plain)
-        if self._session.is_over and self._transport is not None and not self.lost:
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """End it when the peer has said so, and all that came before was read."""
+        if self._session.is_over and not (self._is_paused or self.lost or self._transport is None):
             self._end()
             self._transport.close()
+
+    def pause(self) -> None:
+        self._is_paused = True
+        super().pause()
+
+    def resume(self) -> None:
+        self._is_paused = False
+        super().resume()
+        self._end_if_over()
 
     def _flush(self) -> None:
         transport = self._transport

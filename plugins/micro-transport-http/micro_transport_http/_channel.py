@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ssl import SSLContext
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
 from micro_core import Channel, Closed, ConnectFailed, Executed, Head, Headers, Message, MicroError, Stream, Timeout
 
 from ._client import ClientStream, MuxConnection, SingleConnection
-from ._link import Driver, Link, MakeOwner, Waiter
+from ._link import Driver, Link, MakeOwner, Owner, Waiter
 from ._parser import MUX
 from ._pool import Pool
 from ._tls import TlsSession
 from ._writer import message, request_line
 
+if TYPE_CHECKING:
+    from ._h2_client import H2Client
+
 __all__ = ["GO_REST_SECONDS", "ClientOptions", "HttpChannel"]
 
 _ONE_AT_A_TIME = ("http/1.1",)
-_MANY_AT_ONCE = (MUX.decode(), "http/1.1")
-"""What is offered by ALPN."""
+"""What is offered by ALPN for a connection that carries one call, or one stream."""
 
 GO_REST_SECONDS = 0.01
 """How long a connection to a Go peer rests between two calls. Go Micro's servers from v4.10 on answer first and forget
@@ -57,6 +60,7 @@ class HttpChannel(Channel):
         refused_asking: Callable[[float], None],
         closed: Callable[[HttpChannel], None],
         tls: SSLContext | None = None,
+        protocols: Sequence[str] = (),
     ) -> None:
         self._get_driver = driver
         self._address = address
@@ -74,14 +78,20 @@ class HttpChannel(Channel):
         self._asking: list[Waiter] | None = None
         self._on_closed = closed
         self._tls = tls
+        self._protocols = tuple(protocols)
+        self._h2s: list[H2Client] = []
         self._closed = False
 
     async def call(self, head: Head, id: int, headers: Headers, body: bytes, deadline: float) -> Message:
         key = b"%d" % id
         data = message(self._start, head, key, headers, body)
+        if self._h2s:
+            return await self._call_over_h2(head, key, headers, body, deadline)
         mux = self._mux
         if mux is None or mux.is_full or len(data) > _LARGE:
             mux = await self._connection_for(data, deadline)
+            if self._h2s:
+                return await self._call_over_h2(head, key, headers, body, deadline)
             if mux is None:
                 return await self._call_alone(data, deadline)
         if deadline <= mux.time():
@@ -99,6 +109,11 @@ class HttpChannel(Channel):
     async def open_stream(self, deadline: float) -> Stream:
         driver = self._open()
         options = self._options
+        if "h2" in self._protocols:
+            await self._connection_for(b"", deadline)
+            if self._h2s:
+                over = await self._h2_with_room(deadline)
+                return over.open_stream(self._start, headers=options.reply_headers, body=options.reply_body)
 
         def owner(link: Link) -> ClientStream:
             return ClientStream(
@@ -120,6 +135,9 @@ class HttpChannel(Channel):
             mux.finish()
         self._muxes.clear()
         self._mux = None
+        for over in tuple(self._h2s):
+            over.finish()
+        self._h2s.clear()
 
     def _open(self) -> Driver:
         if self._closed:
@@ -155,13 +173,13 @@ class HttpChannel(Channel):
                 raise
             return connection
 
-    async def _dial_single(self, deadline: float, protocols: Sequence[str] = _ONE_AT_A_TIME) -> SingleConnection:
+    async def _dial_single(self, deadline: float) -> SingleConnection:
         driver, options = self._get_driver(), self._options
 
         def owner(link: Link) -> SingleConnection:
             return SingleConnection(driver, link, self._address, headers=options.reply_headers, body=options.reply_body)
 
-        link = await self._dial(owner, deadline, protocols)
+        link = await self._dial(owner, deadline)
         assert isinstance(link.owner, SingleConnection)
         return link.owner
 
@@ -201,6 +219,8 @@ class HttpChannel(Channel):
             driver = self._open()
             if len(data) > _LARGE:
                 return None
+            if self._h2s and not all(over.is_full for over in self._h2s):
+                return None
             if self._choose_mux():
                 return self._mux
             if not self._may_ask(driver.time()):
@@ -238,7 +258,12 @@ class HttpChannel(Channel):
         self._asking = waiting
         failed: ConnectFailed | None = None
         try:
-            connection = await self._dial_single(deadline, _MANY_AT_ONCE)
+            link = await self._dial(self._owner_of_many, deadline, self._protocols)
+            if isinstance(link.owner, SingleConnection):
+                connection = link.owner
+            else:
+                await self._over_h2(link.owner, deadline)
+                return None
             calls = await self._calls_taken(connection, deadline)
             if calls:
                 return self._multiplexed(connection.link, calls)
@@ -256,6 +281,62 @@ class HttpChannel(Channel):
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_result(failed)
+
+    # ------------------------------------------------------------------------------------------ over HTTP/2
+
+    def _owner_of_many(self, link: Link) -> Owner:
+        """Return what speaks the protocol that was agreed on."""
+        driver, options = self._get_driver(), self._options
+        if link.protocol == "h2":
+            from ._h2_client import H2Client
+
+            return H2Client(
+                driver, link, self._address, self._h2_ended, headers=options.reply_headers, body=options.reply_body
+            )
+        return SingleConnection(driver, link, self._address, headers=options.reply_headers, body=options.reply_body)
+
+    async def _over_h2(self, owner: Owner, deadline: float) -> None:
+        """Take a new connection into use once the peer has said what it takes."""
+        over = cast("H2Client", owner)
+        driver = self._get_driver()
+        with anyio.CancelScope(deadline=min(deadline, driver.time() + self._options.dial_timeout)) as scope:
+            await over.ready()
+        if scope.cancelled_caught:
+            over.link.close()
+            if driver.time() >= deadline:
+                raise self._too_late()
+            raise ConnectFailed(f"cannot connect to {self._address}: no HTTP/2 SETTINGS in time", node=self._address)
+        if self._closed:
+            over.finish()
+        elif not over.link.lost:
+            self._h2s.append(over)
+
+    async def _h2_with_room(self, deadline: float) -> H2Client:
+        """Return a connection that takes one more, a new one where all are full."""
+        while True:
+            for over in self._h2s:
+                if not over.is_full:
+                    return over
+            if len(self._h2s) >= max(self._options.pool_size, 1):
+                return min(self._h2s, key=lambda over: over.in_flight)
+            if self._asking is None:
+                await self._ask(deadline)
+            else:
+                await self._wait_for_asking(deadline)
+            if not self._h2s:
+                raise ConnectFailed(f"{self._address} speaks HTTP/2 no more", node=self._address)
+
+    async def _call_over_h2(self, head: Head, key: bytes, headers: Headers, body: bytes, deadline: float) -> Message:
+        over = self._h2s[0]
+        if over.is_full:
+            over = await self._h2_with_room(deadline)
+        if deadline <= self._get_driver().time():
+            raise self._too_late()
+        return await over.call(head, key, headers, body, deadline)
+
+    def _h2_ended(self, over: H2Client) -> None:
+        if over in self._h2s:
+            self._h2s.remove(over)
 
     async def _calls_taken(self, connection: SingleConnection, deadline: float) -> int:
         """Return how many calls the peer takes at once, 0 where it takes one.

@@ -28,7 +28,7 @@ from ._refusal import Refusal
 from ._stream import MessageStream
 from ._writer import cancellation
 
-__all__ = ["ClientStream", "MuxConnection", "SingleConnection", "refused"]
+__all__ = ["ClientStream", "MuxConnection", "SingleConnection", "connection_lost", "refused"]
 
 _LINGER_SECONDS = 1.0
 
@@ -74,7 +74,7 @@ class _Connection:
     def lost(self) -> None:
         """Fail what is under way."""
         self._parser.end()
-        self._failed(_lost(self.link, self.address, f"{self.address} went away"))
+        self._failed(connection_lost(self.link, self.address, f"{self.address} went away"))
 
     def writable(self, writable: bool) -> None:
         """A caller waits for its answer anyway."""
@@ -302,7 +302,7 @@ class ClientStream(MessageStream):
     def lost(self) -> None:
         """Let the receiver know, after what it has not read yet."""
         self._parser.end()
-        self.fail(_lost(self._link, self.address, f"{self.address} went away in mid-stream"))
+        self.fail(connection_lost(self._link, self.address, f"{self.address} went away in mid-stream"))
 
     def writable(self, writable: bool) -> None:
         """Senders wait for the link themselves."""
@@ -327,7 +327,7 @@ class ClientStream(MessageStream):
         self._link.finish(_LINGER_SECONDS)
 
 
-def _lost(link: Link, address: str, what: str) -> MicroError:
+def connection_lost(link: Link, address: str, what: str) -> MicroError:
     """Return the error for a connection that ended; one that TLS ended has executed nothing."""
     if link.refusal:
         return ConnectFailed(f"cannot connect to {address}: {link.refusal}", node=address)

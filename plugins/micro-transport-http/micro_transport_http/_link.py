@@ -54,6 +54,9 @@ class Link(ABC):
     async def drain(self) -> None:
         """Wait until the link is writable or lost, and give the loop a turn."""
 
+    async def sent(self) -> None:
+        """Wait until what is queued is the operating system's affair, where a link holds it back longer than that."""
+
     @abstractmethod
     def pause(self) -> None:
         """Read no more for now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ssl import SSLContext
+from typing import TYPE_CHECKING
 
 from micro_core import ConfigError, Limits, Listener, Request
 from micro_core.tls import HANDSHAKE_SECONDS
@@ -12,6 +13,9 @@ from ._addresses import listening
 from ._link import Accepting, Driver, Link, Timer
 from ._server import ServerConnection
 from ._tls import TlsSession
+
+if TYPE_CHECKING:
+    from ._h2_server import H2Server
 
 __all__ = ["HttpListener"]
 
@@ -38,7 +42,7 @@ class HttpListener(Listener):
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._accepting: Accepting | None = None
-        self._connections: set[ServerConnection] = set()
+        self._connections: set[ServerConnection | H2Server] = set()
         self._timer: Timer | None = None
         self._tick = min(1.0, limits.header_seconds / 4, limits.idle_seconds / 4)
 
@@ -67,6 +71,8 @@ class HttpListener(Listener):
     async def stop_accepting(self) -> None:
         if self._accepting is not None:
             await self._accepting.stop()
+        for connection in list(self._connections):
+            connection.drain()
 
     async def aclose(self) -> None:
         """Close the listening socket and every connection."""
@@ -76,20 +82,31 @@ class HttpListener(Listener):
         if self._accepting is not None:
             await self._accepting.aclose()
 
-    def _connected(self, link: Link) -> ServerConnection:
-        connection = ServerConnection(
-            self._driver,
-            link,
-            self._receive,
-            self._limits,
-            local=self.address,
-            multiplex=self._multiplex,
-            ended=self._connections.discard,
-        )
+    def _connected(self, link: Link) -> ServerConnection | H2Server:
+        connection: ServerConnection | H2Server
+        if link.protocol == "h2":
+            connection = self._over_h2(link)
+        else:
+            connection = ServerConnection(
+                self._driver,
+                link,
+                self._receive,
+                self._limits,
+                local=self.address,
+                multiplex=self._multiplex,
+                ended=self._connections.discard,
+            )
         self._connections.add(connection)
         if self._timer is None:
             self._watch()
         return connection
+
+    def _over_h2(self, link: Link) -> H2Server:
+        from ._h2_server import H2Server
+
+        return H2Server(
+            self._driver, link, self._receive, self._limits, local=self.address, ended=self._connections.discard
+        )
 
     def _watch(self) -> None:
         """Look at every connection, as long as there are any: cheaper than a timer for each message."""

@@ -18,7 +18,7 @@ from micro_core import Headers
 
 from ._refusal import Refusal
 
-__all__ = ["MUX", "Received", "RequestParser", "ResponseParser"]
+__all__ = ["MUX", "Received", "RequestParser", "ResponseParser", "canonical_name"]
 
 MUX = b"micro-mux"
 """The token that asks for many calls on one connection (docs/protocol.md §2)."""
@@ -47,6 +47,11 @@ def _canonical_form(name: bytes) -> bytes:
 
 
 _cached_form = lru_cache(maxsize=4096)(_canonical_form)
+
+
+def canonical_name(name: bytes) -> bytes:
+    """Return a header's name in Go's canonical form; short ones are kept."""
+    return _cached_form(name) if len(name) < _LONG_NAME else _canonical_form(name)
 
 
 class _Parser:

@@ -182,8 +182,16 @@ class PortableTlsLink(PortableLink):
         plain = unsealed(self, self._session, data, self._push)
         if plain and self._finish_after is None and not self.lost:
             self.owner.received(plain)
-        if self._session.is_over:
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        """End it when the peer has said so, and all that came before was read."""
+        if self._session.is_over and self._may_read.is_set():
             self.close()
+
+    def resume(self) -> None:
+        super().resume()
+        self._end_if_over()
 
     def _push(self) -> None:
         """Have what TLS itself says leave with what is queued."""

@@ -395,6 +395,9 @@ class ServerConnection:
             self._abandon(request)
         self._link.finish(_LINGER_SECONDS)
 
+    def drain(self) -> None:
+        """HTTP/1.1 has no word for it: who calls on is answered."""
+
     def check(self, now: float) -> None:
         """Look, now and then, whether the peer takes too long."""
         if self._head_since is not None and now - self._head_since > self._limits.header_seconds:

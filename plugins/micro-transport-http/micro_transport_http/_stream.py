@@ -116,6 +116,7 @@ class MessageStream(Stream):
             with anyio.move_on_after(_CLOSING_SECONDS):
                 while not (self._link.is_writable or self._link.lost):
                     await self._link.drain()
+                await self._link.sent()
         finally:
             if not self._link.is_writable:
                 self._link.close()

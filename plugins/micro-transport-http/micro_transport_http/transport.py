@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import ClassVar, Literal, Self
@@ -24,8 +24,10 @@ from ._portable import PortableDriver
 
 __all__ = ["HttpTransport"]
 
-_LISTENING = _CALLING = (MUX.decode(), "http/1.1")
-"""What is spoken under TLS, the preferred first."""
+_KNOWN = (MUX.decode(), "h2", "http/1.1")
+"""What can be spoken under TLS (docs/protocol.md §2.1)."""
+
+_GO = ("http/1.1",)
 
 _ASK_AGAIN_SECONDS = 60.0
 _REMEMBERED = 10_000
@@ -46,6 +48,7 @@ class HttpTransport(Transport):
         reply_headers: int = 1024 * 1024,
         reply_body: int = 64 * 1024 * 1024,
         native: bool = True,
+        alpn: Sequence[str] = _KNOWN,
         handshake_timeout: float = HANDSHAKE_SECONDS,
         tls: Tls | None = None,
     ) -> None:
@@ -60,7 +63,12 @@ class HttpTransport(Transport):
         ):
             if not value > 0:
                 raise ConfigError(f"{option}={value!r} is not valid; it must be more than 0")
+        if not alpn or len(set(alpn)) != len(alpn) or not set(alpn) <= set(_KNOWN):
+            raise ConfigError(
+                f"alpn={','.join(alpn)} is not valid; write some of {','.join(_KNOWN)}, the preferred first"
+            )
         self._multiplex = multiplex == "auto"
+        self._protocols = tuple(one for one in alpn if self._multiplex or one != MUX.decode())
         self._native = native
         self._handshake_timeout = handshake_timeout
         self._options = ClientOptions(
@@ -71,8 +79,8 @@ class HttpTransport(Transport):
             reply_body=reply_body,
         )
         self._tls = tls or Tls()
-        self._listening_tls = self._tls.for_server(_LISTENING) if self._tls.listens else None
-        self._calling_tls = self._tls.for_client(_CALLING) if self._tls.calls else None
+        self._listening_tls = self._tls.for_server(self._protocols) if self._tls.listens else None
+        self._calling_tls = self._tls.for_client(self._protocols) if self._tls.calls else None
         self._driver: Driver | None = None
         self._stack = AsyncExitStack()
         self._channels: set[HttpChannel] = set()
@@ -113,7 +121,7 @@ class HttpTransport(Transport):
     def _tls_for(self, node: Node, address: str) -> ssl.SSLContext | None:
         """Return what a node is called with. Raises `ConfigError` where that may not be clear text."""
         if self._calling_tls is None and node.metadata.get("secure") == "true":
-            self._calling_tls = self._tls.for_client(_CALLING)
+            self._calling_tls = self._tls.for_client(self._protocols)
         elif self._calling_tls is None or (not self._tls.calls and node.metadata.get("secure") != "true"):
             self._tls.check_clear_text(address, "calls to")
             return None
@@ -124,7 +132,10 @@ class HttpTransport(Transport):
         host, port = dialled(node.address)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         # A node with metadata that does not name our protocol is a Go peer, and never asked (docs/protocol.md §1).
-        asks = self._multiplex and ("micro" in node.metadata or not node.metadata)
+        is_ours = "micro" in node.metadata or not node.metadata
+        tls = self._tls_for(node, address)
+        protocols = self._protocols if is_ours else _GO
+        asks = is_ours and (self._multiplex if tls is None else protocols != _GO)
 
         def may_ask(now: float) -> bool:
             return asks and now >= self._refused.get(address, now)
@@ -144,7 +155,8 @@ class HttpTransport(Transport):
             may_ask=may_ask,
             refused_asking=refused_asking,
             closed=self._channels.discard,
-            tls=self._tls_for(node, address),
+            tls=tls,
+            protocols=protocols,
         )
         self._channels.add(channel)
         return channel

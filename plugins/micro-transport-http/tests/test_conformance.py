@@ -32,6 +32,7 @@ class TestUnderTls(TransportConformance):
     plugin = HttpTransport
     node_metadata = {"micro": "1"}
     native: ClassVar[bool] = True
+    alpn: ClassVar[tuple[str, ...]] = ("micro-mux", "http/1.1")
 
     @pytest.fixture(autouse=True)
     def _certificates(self, authority: Any) -> None:
@@ -39,8 +40,17 @@ class TestUnderTls(TransportConformance):
         self.tls = Tls(cert=cert, key=key, ca=authority.file, client_ca=authority.file)
 
     def transport(self) -> HttpTransport:
-        return HttpTransport(native=self.native, tls=self.tls)
+        return HttpTransport(native=self.native, tls=self.tls, alpn=self.alpn)
 
 
 class TestPortableUnderTls(TestUnderTls):
+    native = False
+
+
+class TestOverHttp2(TestUnderTls):
+    alpn = ("h2", "http/1.1")
+    missing = {"lingering": "HTTP/2 has GOAWAY for it, and callers go elsewhere"}
+
+
+class TestPortableOverHttp2(TestOverHttp2):
     native = False

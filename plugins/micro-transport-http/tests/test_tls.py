@@ -306,3 +306,34 @@ async def test_who_has_tls_settings_never_falls_back_to_clear_text(serving: Any,
         with pytest.raises(ConnectFailed):
             await call(address, Tls(ca=authority.file), {**OURS, "secure": "false"})
     assert requests == []
+
+
+@pytest.mark.parametrize("alpn", [("h2",), ("http/1.1",)])
+async def test_what_was_sent_before_the_end_is_read_to_its_end(
+    open_transport: Any, head: Any, server_tls: Tls, authority: Any, alpn: Any
+) -> None:
+    streams: list[Any] = []
+    arrived = anyio.Event()
+
+    def keep(request: Any) -> None:
+        streams.append(request.stream)
+        arrived.set()
+
+    tls = Tls(cert=server_tls.cert, key=server_tls.key, ca=authority.file)
+    async with open_transport(tls=tls, alpn=alpn) as transport:
+        async with transport.listen("127.0.0.1:0", keep, Limits()) as listener:
+            channel = transport.connect(Node(id="n", address=listener.address, metadata=OURS))
+            stream = await channel.open_stream(math.inf)
+            await stream.send(head, {b"Micro-Stream": b"7", b"Micro-Id": b"7"}, b"")
+            await arrived.wait()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send_all, stream, head)
+                await anyio.sleep(0.2)
+                received = [(await streams[0].receive()).body for _ in range(60)]
+    assert [len(body) for body in received] == [30_000] * 60
+
+
+async def send_all(stream: Any, head: Any) -> None:
+    for _ in range(60):
+        await stream.send(head, {}, b"x" * 30_000)
+    await stream.aclose()
