@@ -13,8 +13,6 @@ US, TITLES = "on_micro", {
     "on_micro_trio": "micro on trio",
     "on_floor": "the floor",
     "go_grpc": "grpc-go",
-    "go_micro_v1": "Go Micro v1.18",
-    "go_micro_v5": "Go Micro v5.0",
     "on_grpcio": "grpcio.aio",
     "on_grpclib": "grpclib",
     "on_aiohttp": "aiohttp",

@@ -1,7 +1,7 @@
 """Measure everything beside everybody, and write docs/performance.md, .json and .svg.
 
-`python performance.py [--turns N] [--seconds S] [SECTION…]`; sections: unary, streams, pubsub, start, growth. A section
-that is left out keeps what was measured before.
+`python performance.py [--turns N] [--seconds S] [SECTION…]`; sections: unary, go_micro, streams, pubsub, start, growth.
+A section that is left out keeps what was measured before.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import go_micro
 import growth
 import pubsub
 import start
@@ -22,7 +23,14 @@ from measuring import Goal, Row, by_peer, judge, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, RESULTS, PLOT = (DOCS / f"performance.{suffix}" for suffix in ("md", "json", "svg"))
-SECTIONS: dict[str, Any] = {"unary": unary, "streams": streams, "pubsub": pubsub, "start": start, "growth": growth}
+SECTIONS: dict[str, Any] = {
+    "unary": unary,
+    "go_micro": go_micro,
+    "streams": streams,
+    "pubsub": pubsub,
+    "start": start,
+    "growth": growth,
+}
 
 
 def main() -> int:
@@ -68,6 +76,7 @@ def write_page(results: dict[str, Any]) -> None:
     """Put tables and goals between the page's marks, `<!-- NAME -->` and `<!-- /NAME -->`."""
     tables: dict[str, Any] = {
         "unary": lambda rows: table(rows, unary.titles(unary.WORKS)),
+        "go_micro": go_micro.table,
         "streams": lambda rows: table(rows, streams.TITLES),
         "pubsub": lambda rows: table(rows, pubsub.TITLES),
         "start": start.table,

@@ -36,7 +36,7 @@ def measure(turns: int, seconds: float) -> list[Row]:
 
 def goals(rows: list[Row]) -> list[Goal]:
     many, one, large = (by_peer(rows, work) for work in (MANY, ONE, LARGE))
-    wanted = {"go_grpc": 1.0, "go_micro_v1": 8.0, "go_micro_v5": 8.0, "on_grpcio": 10.0, "on_aiohttp": 4.0}
+    wanted = {"go_grpc": 1.0, "on_grpcio": 10.0, "on_aiohttp": 4.0}
     wanted["on_floor"] = 0.7
     found = [
         Goal(f"unary JSON, 64 callers, times {peer}", many[US].rate / many[peer].rate, times)
