@@ -28,6 +28,8 @@ _OWN = "own"
 _SETTLED_AFTER = 0.005  # without a new answer: nodes answer within 0.2 ms of each other, a busy machine somewhat later
 _SETTLED_AT_LAST = 0.05
 _ASK_AGAIN_AFTER = 0.1
+_ASK_WATCHED_AGAIN_AFTER = (0.35, 0.7)
+"""Seconds after which a watched service that nobody has answered for is asked for again."""
 _REFRESH = LIFETIME / 3
 _SWEEP = 5.0
 _MAX_LISTED = 1_000
@@ -134,6 +136,14 @@ class Peer:
         for change in self._catalogue.changes_to_now(service):
             deliver(change)
         self._ask_for_watched(service)
+        if service is not None:
+            for seconds in _ASK_WATCHED_AGAIN_AFTER:
+                self._loop.call_later(seconds, self._ask_if_unknown, deliver, service)
+
+    def _ask_if_unknown(self, deliver: Deliver, service: str) -> None:
+        """Ask once more for a service that nobody has answered for: a datagram may be lost on its way."""
+        if deliver in self._watchers and not self._catalogue.count(service):
+            self._ask(service)
 
     def unwatch(self, deliver: Deliver) -> None:
         """Tell ``deliver`` no more."""
@@ -141,6 +151,7 @@ class Peer:
 
     async def close(self) -> None:
         """Say goodbye and close everything."""
+        self._watchers.clear()
         for timer in (*self._timers, *self._ends.values()):
             timer.cancel()
         try:

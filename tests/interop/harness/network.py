@@ -79,6 +79,10 @@ class Program:
         assert self._process.stdout is not None
         printed = self._process.stdout.read()
         self._process.wait(timeout=PATIENCE)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.stdin = self._process.stdout = None
         return printed
 
     def stop(self) -> int:
