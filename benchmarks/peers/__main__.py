@@ -24,7 +24,7 @@ def main(peer: str, what: str, *arguments: str) -> None:
         return
     address, callers, seconds = arguments
     # grpcio's asyncio API does not run faster on uvloop; everybody has the loop that is best for them.
-    run = asyncio.run if peer == "on_grpcio" else uvloop.run
+    run = asyncio.run if peer.startswith("on_grpcio") else uvloop.run
     print(json.dumps(run(measure(module, address, int(callers), float(seconds)))))
 
 
