@@ -149,7 +149,7 @@ def bench(session: nox.Session) -> None:
 
     Peers in Go are measured where Go is installed. benchmarks/faults.py stands apart: it counts failed calls.
     """
-    _install(session, "micro-core[default]", groups=["bench"])
+    _install(session, "micro-core[default]", "micro-dev-ca", groups=["bench"])
     session.run("python", "benchmarks/performance.py", *session.posargs)
 
 

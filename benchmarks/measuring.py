@@ -1,10 +1,11 @@
 """What every benchmark shares: peers that take turns, medians of their turns, tables, and goals that are met or not."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from statistics import median
+from types import MappingProxyType
 
 from peers.processes import Result, cores, serving, turn
 
@@ -19,6 +20,11 @@ US, TITLES = "on_micro", {
     "on_granian_pyqwest": "pyqwest + granian",
     "on_uvicorn_httpx": "httpx + uvicorn",
     "on_nats": "nats-py",
+    "on_micro:clear": "micro, clear text",
+    "on_micro:mux": "micro, TLS, micro-mux",
+    "on_micro:http1": "micro, TLS, HTTP/1.1",
+    "on_micro:h2": "micro, TLS, HTTP/2",
+    "on_grpcio:tls": "grpcio.aio, TLS",
 }  # fmt: skip
 
 
@@ -66,19 +72,31 @@ class Goal:
         return f"{'met   ' if self.is_met else 'MISSED'} {self.what}: {self.reached:.3g} ({relation} {self.wanted:g})"
 
 
-def take_turns(peers: Sequence[str], what: str, works: Sequence[str], *, turns: int, seconds: float) -> list[Row]:
+def take_turns(
+    peers: Sequence[str],
+    what: str,
+    works: Sequence[str],
+    *,
+    turns: int,
+    seconds: float,
+    settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> list[Row]:
     """Let the clients of all peers take turns (A B C A B C …), each doing every work for that many seconds.
 
-    Servers run all the time, on one core; each client has the other, where there are two.
+    Servers run all the time, on one core; each client has the other, where there are two. ``settings`` are variables
+    for both ends of a peer.
     """
     server_core, client_core = cores()
     done: dict[tuple[str, str], list[Result]] = {}
     with ExitStack() as running:
-        servers = {peer: running.enter_context(serving(peer, server_core)) for peer in peers}
+        servers = {
+            peer: running.enter_context(serving(peer, server_core, settings=settings.get(peer, {}))) for peer in peers
+        }
         for number in range(turns):
             for peer in peers:
                 tell(f"{what}, turn {number + 1} of {turns}: {TITLES.get(peer, peer)}")
-                results = turn(peer, what, servers[peer], client_core, seconds, works)
+                own = settings.get(peer, {})
+                results = turn(peer, what, servers[peer], client_core, seconds, works, settings=own)
                 for work, result in zip(works, results, strict=True):
                     done.setdefault((work, peer), []).append(result)
     return [Row.of(work, peer, results) for (work, peer), results in done.items()]
@@ -88,14 +106,14 @@ def by_peer(rows: Iterable[Row], work: str) -> dict[str, Row]:
     return {row.peer: row for row in rows if row.work == work}
 
 
-def table(rows: Sequence[Row], titles: dict[str, str]) -> str:
+def table(rows: Sequence[Row], titles: dict[str, str], us: str = US) -> str:
     """Return rows as Markdown, a section for each work, with the ratio of our rate to each peer's."""
     lines: list[str] = []
     for work, title in titles.items():
         peers = by_peer(rows, work)
         lines += ["", f"**{title}**", "", HEADER, RULE]
         for peer, row in sorted(peers.items(), key=lambda item: -item[1].rate):
-            ratio = f"{peers[US].rate / row.rate:.2f}" if US in peers else ""
+            ratio = f"{peers[us].rate / row.rate:.2f}" if us in peers else ""
             spread = f"{row.lowest:,.0f} – {row.highest:,.0f}"
             cells = [TITLES.get(peer, peer), f"{row.rate:,.0f}", spread, ratio]
             cells += [f"{value * 1e6:,.0f}" if value else "" for value in (row.p50, row.p99)]

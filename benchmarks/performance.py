@@ -1,6 +1,6 @@
 """Measure everything beside everybody, and write docs/performance.md, .json and .svg.
 
-`python performance.py [--turns N] [--seconds S] [SECTION…]`; sections: unary, go_micro, streams, pubsub, start, growth.
+`python performance.py [--turns N] [--seconds S] [SECTION…]`, of unary, go_micro, streams, tls, pubsub, start and growth.
 A section that is left out keeps what was measured before.
 """
 
@@ -18,6 +18,7 @@ import growth
 import pubsub
 import start
 import streams
+import tls
 import unary
 from measuring import Goal, Row, by_peer, judge, table
 
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Any] = {
     "unary": unary,
     "go_micro": go_micro,
     "streams": streams,
+    "tls": tls,
     "pubsub": pubsub,
     "start": start,
     "growth": growth,
@@ -78,6 +80,7 @@ def write_page(results: dict[str, Any]) -> None:
         "unary": lambda rows: table(rows, unary.titles(unary.WORKS)),
         "go_micro": go_micro.table,
         "streams": lambda rows: table(rows, streams.TITLES),
+        "tls": tls.table,
         "pubsub": lambda rows: table(rows, pubsub.TITLES),
         "start": start.table,
         "growth": growth.table,

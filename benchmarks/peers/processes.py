@@ -46,7 +46,8 @@ def command(*arguments: str, core: int | None = None) -> list[str]:
 
 
 def peer_command(peer: str, *arguments: str, core: int | None = None) -> list[str]:
-    """Return the command line of a peer in whatever language, bound to a core."""
+    """Return the command line of a peer in whatever language, bound to a core; what follows a colon is a variant's."""
+    peer = peer.partition(":")[0]
     if peer.startswith(IN_GO):
         return [*_pinned(core), str(go_program(peer.removeprefix(IN_GO))), *arguments]
     return command("-m", "peers", peer, *arguments, core=core)
@@ -57,12 +58,14 @@ def _pinned(core: int | None) -> list[str]:
 
 
 @contextmanager
-def serving(peer: str, core: int | None = None) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def serving(
+    peer: str, core: int | None = None, *, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Run a server; yield its process and address once it answers."""
     with subprocess.Popen(
         peer_command(peer, "serve", core=core),
         cwd=FOLDER,
-        env=environment(),
+        env={**environment(), **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

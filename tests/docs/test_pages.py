@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import CodeType
@@ -26,6 +27,14 @@ async def ship(event):
 """
 # Commands on those pages that no test of this folder executes, and what does.
 EXECUTED_ELSEWHERE = {
+    **dict.fromkeys(
+        [
+            line
+            for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs/tls.md").read_text(encoding="utf-8"), re.DOTALL)
+            for line in block.splitlines()
+        ],
+        "by test_tls_page.py",
+    ),
     "python tests/packaging/installed_is_ours.py dist micro-core micro-registry-mdns": "by nox after each installation",
 }
 

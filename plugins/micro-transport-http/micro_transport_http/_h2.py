@@ -16,6 +16,7 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event
 from h2.exceptions import H2Error
 from h2.settings import Settings
+from hpack import NeverIndexedHeaderTuple
 from hyperframe.frame import Frame, GoAwayFrame
 
 from micro_core import Head, Headers
@@ -36,6 +37,10 @@ _OF_THE_CONNECTION = frozenset(
     b"Connection Content-Length Expect Host Keep-Alive Micro-Id Proxy-Connection Te Trailer Transfer-Encoding "
     b"Upgrade".split()
 )
+
+
+_OF_ONE_MESSAGE = frozenset(b"authorization content-length cookie micro-error micro-id timeout traceparent".split())
+"""What differs from message to message, or is a secret: never kept in the tables of either end (RFC 7541 §7.1.3)."""
 
 
 class _Connection(H2Connection):
@@ -139,6 +144,12 @@ class H2Connected:
         if self._received >= CONNECTION_WINDOW // 4:
             self._h2.increment_flow_control_window(self._received)
             self._received = 0
+
+    def taken_in(self, stream: int, before: int, now: int) -> None:
+        """Let the peer go on with a body of which ``now`` bytes came, ``before`` of them earlier; in few frames."""
+        step = STREAM_WINDOW // 4
+        if now // step > before // step:
+            self.taken_of(stream, (now // step - before // step) * step)
 
     def taken_of(self, stream: int, size: int) -> None:
         """Let the peer send as much again on a stream."""
@@ -290,7 +301,13 @@ def _wake(waiters: list[Waiter]) -> None:
 def fields_of(first: list[tuple[bytes, bytes]], head: Head, headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the fields of a message: ``first``, then ``head`` overlaid with ``headers``, names in lower case."""
     merged = {**head.headers, **headers} if headers else head.headers
-    return first + [(_lower(name), value) for name, value in merged.items() if name not in _OF_THE_CONNECTION]
+    fields = [NeverIndexedHeaderTuple(*pair) if pair[0] in _OF_ONE_MESSAGE else pair for pair in first]
+    for name, value in merged.items():
+        if name in _OF_THE_CONNECTION:
+            continue
+        low = _lower(name)
+        fields.append(NeverIndexedHeaderTuple(low, value) if low in _OF_ONE_MESSAGE else (low, value))
+    return fields
 
 
 def headers_of(fields: Any) -> tuple[Headers, Headers]:

@@ -256,7 +256,7 @@ class H2Client(H2Connected):
         pending = self._calls.get(stream)
         if pending is None:
             return
-        pending.size += len(data)
+        before, pending.size = pending.size, pending.size + size
         if pending.size > self._body:
             del self._calls[stream]
             text = f"the reply of {self.address} is too large: the body is larger than {self._body} bytes"
@@ -264,7 +264,7 @@ class H2Client(H2Connected):
             self.reset(stream)
             return
         pending.parts.append(data)
-        self.taken_of(stream, size)
+        self.taken_in(stream, before, pending.size)
 
     def _on_end(self, event: events.StreamEnded) -> None:
         stream = event.stream_id or 0

@@ -201,13 +201,13 @@ class H2Server(H2Connected):
         if request is None:
             return
         data = event.data or b""
-        request.size += len(data)
+        before, request.size = request.size, request.size + size
         if request.size > self._limits.body:
             del self._requests[stream]
             self._refuse_stream(stream, Refusal(413, f"the body is larger than {self._limits.body} bytes"))
             return
         request.parts.append(data)
-        self.taken_of(stream, size)
+        self.taken_in(stream, before, request.size)
 
     def _on_end(self, event: events.StreamEnded) -> None:
         stream = event.stream_id
