@@ -1,6 +1,6 @@
 """Measure everything beside everybody, and write docs/performance.md, .json and .svg.
 
-`python performance.py [--turns N] [--seconds S] [SECTION…]`, of unary, go_micro, streams, tls, pubsub, start and growth.
+`python performance.py [--turns N] [--seconds S] [SECTION…]`: unary, go_micro, streams, tls, pubsub, start or growth.
 A section that is left out keeps what was measured before.
 """
 
