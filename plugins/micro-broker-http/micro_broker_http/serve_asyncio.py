@@ -12,7 +12,7 @@ from typing import Any
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.typing import AppWrapper, ConnectionState
 
 from micro_core.tls import peer_names
 
@@ -44,7 +44,7 @@ async def serve(
         peer = writer.get_extra_info("ssl_object")
         app = app_for(() if peer is None else peer_names(peer))
         try:
-            await TCPServer(app, loop, config, context, ConnectionState(LifespanState()), reader, writer)
+            await TCPServer(app, loop, config, context, ConnectionState({}), reader, writer)
         except Exception:  # the server's own code: a connection that breaks it is lost alone
             log.debug("a connection of the broker's listener broke", exc_info=True)
 

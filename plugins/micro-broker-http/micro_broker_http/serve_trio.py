@@ -13,7 +13,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.typing import AppWrapper, ConnectionState
 
 from micro_core.tls import peer_names
 
@@ -43,7 +43,7 @@ async def serve(
                 return
             names = peer_names(stream)
         try:
-            await TCPServer(app_for(names), config, context, ConnectionState(LifespanState()), stream)
+            await TCPServer(app_for(names), config, context, ConnectionState({}), stream)
         except Exception:  # the server's own code: a connection that breaks it is lost alone
             log.debug("a connection of the broker's listener broke", exc_info=True)
             await trio.aclose_forcefully(stream)
