@@ -18,7 +18,7 @@ from micro_core.broker import Broker, PublishStats
 from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptions, ClientStream
 from micro_core.codec import Codec
 from micro_core.context import current_context, propagated
-from micro_core.errors import Closed
+from micro_core.errors import Closed, PublishError
 from micro_core.message import Headers, Message, canonical
 from micro_core.middleware import CallNext, fold
 from micro_core.registry import Registry
@@ -161,6 +161,8 @@ class Client:
         Raises `PublishError` where there is nobody to keep it for, or (``confirm``) naming who has not handled it.
         """
         parts = self._open_parts()
+        if not isinstance(topic, str):
+            raise PublishError(f"topic {topic!r} is no text, but of type {type(topic).__name__}")
         codec = parts.codec_set.for_type(type(message))
         headers: Headers = _carried_on(parts.settings.propagate)
         headers |= {canonical(name).encode(): value.encode() for name, value in (metadata or {}).items()}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import anyio
+import sniffio
 
 from micro_core._codec_set import CodecSet
 from micro_core._handlers import message_of
 from micro_core.broker import DeadLetter, Subscription
 from micro_core.context import Context, _current
 from micro_core.describe import describe
+from micro_core.errors import InternalError
 from micro_core.message import Message
 from micro_core.middleware import HandleNext, SubscriberMiddleware, fold
 from micro_core.registry import Endpoint
@@ -83,6 +89,12 @@ class Subscribers:
             token = _current.set(context)
             try:
                 await wanted.deliver(message, context)
+            except (Exception, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # no subscriber ends the process, or the broker's task
+                if _is_cancelled(error):
+                    raise
+                raise InternalError(f"{wanted.subscriber.name} raised {type(error).__name__}") from error
             finally:
                 _current.reset(token)
 
@@ -103,6 +115,16 @@ class Subscribers:
                 failure = error
         if failure is not None:
             raise failure
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Tell a cancellation of the broker's task from one that strayed out of a handler's own tasks."""
+    if not isinstance(error, anyio.get_cancelled_exc_class()):
+        return False
+    if sniffio.current_async_library() != "asyncio" or anyio.current_effective_deadline() == -math.inf:
+        return True
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _Wanted:

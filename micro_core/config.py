@@ -47,6 +47,8 @@ _GO_NAMES: Final = {
 """Go Micro's names for what are our defaults (docs/wire.md §6.4)."""
 
 
+_CALLED: Final = (r"([^\s/?]*@)?([^\s:/?@]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}|", "host:port, such as 10.0.0.5:8080")
+_PROXY: Final = (r"([^\s:/?@]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?|", "a service's name, or host:port")
 _LISTENING: Final = (r"[^\s/?@]*:\d{1,5}(-\d{1,5})?", "host:port, such as 127.0.0.1:0, :8080 or :5000-6000")
 
 
@@ -82,8 +84,8 @@ class Settings:
     client_pool_size: int = _setting(100, "connections kept to a node", least=0)
     client_pool_ttl: float = _setting(60.0, "how long an idle connection is kept", least=0.0)
     propagate: tuple[str, ...] = _setting((), "headers of a request that calls of its handler carry on")
-    proxy: str = _setting("", "the service, or host:port, that gets all calls")
-    proxy_address: str = _setting("", "the address that gets all calls")
+    proxy: str = _setting("", "the service, or host:port, that gets all calls", form=_PROXY)
+    proxy_address: str = _setting("", "the address that gets all calls", form=_CALLED)
     tls_cert: str = _setting("", "a file with the certificate of this program; listeners speak TLS then")
     tls_key: str = _setting("", "a file with its key, where it is not in the same")
     tls_ca: str = _setting("", "a file with the authorities that peers are verified by; default: the machine's")

@@ -6,8 +6,8 @@ import inspect
 import logging
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -26,6 +26,7 @@ from micro_core.address import advertised, reach
 from micro_core.broker import Broker, DeadLetter, Subscription
 from micro_core.client import Caller
 from micro_core.codec import Codec
+from micro_core.config import Settings
 from micro_core.errors import Closed, ConfigError, EncodeError, MicroError, RegistryError
 from micro_core.registry import Node, Record, Registry
 from micro_core.selector import Selector
@@ -111,7 +112,8 @@ class Service:
 
     def __repr__(self) -> str:
         where = "stopped" if self._running is None else f"at {self._running.address}"
-        return f"<Service {self.name} {where}, {len(self._handlers)} handlers, {len(self._subscribers)} subscribers>"
+        handlers = sum(not handler.internal for handler in self._handlers.values())
+        return f"<Service {self.name} {where}, {handlers} handlers, {len(self._subscribers)} subscribers>"
 
     @property
     def name(self) -> str:
@@ -286,7 +288,8 @@ class Service:
             serving = server.serve(
                 self.name, parts.settings.server_address, self._handlers, subscribers.on_event, self._limits
             )
-            running = await stack.enter_async_context(serving)
+            with _setting_told(parts.settings, "server_address"):
+                running = await stack.enter_async_context(serving)
             stack.push_async_callback(self._drain, running)
             tasks = await stack.enter_async_context(OwnedTasks())
             for subscription in subscribers.subscriptions():
@@ -350,9 +353,11 @@ class Service:
     def _record(self, parts: Parts, server: Server, running: Running) -> Record:
         settings = parts.settings
         metadata = {**server.metadata, "registry": parts.registry.name, "broker": settings.broker.name, "micro": "1"}
+        with _setting_told(settings, "server_advertise"):
+            address = advertised(running.address, settings.server_advertise)
         node = Node(
             id=f"{self.name}-{settings.server_id or uuid.uuid4().hex[:12]}",
-            address=advertised(running.address, settings.server_advertise),
+            address=address,
             metadata={**metadata, **settings.server_metadata},
         )
         handlers = sorted(self._handlers.values(), key=lambda handler: handler.name)
@@ -410,3 +415,12 @@ class Service:
         """
         self._argv = tuple(sys.argv[1:] if argv is None else argv)
         run_process(self, backend, lambda: load_settings(self._given, self._argv)[0])
+
+
+@contextmanager
+def _setting_told(settings: Settings, name: str) -> Iterator[None]:
+    """Say which setting a `ConfigError` is about, and where it was written."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{error.detail} ({name} from {settings.source(name)})") from error

@@ -74,10 +74,11 @@ class Fence:
             text = f"{service} did not finish before the deadline of the call"
             return error_to_wire(Timeout(text, executed=Executed.MAYBE), service)
         reference = secrets.token_hex(4)
-        log.error(
-            "handler failed, reference %s: %r", reference, self.request.headers.get(b"Micro-Endpoint"), exc_info=error
-        )
+        log.error("handler failed, reference %s: %s", reference, self._name(), exc_info=error)
         return error_to_wire(InternalError(f"internal error, reference {reference}"), service)
+
+    def _name(self) -> str:
+        return self.request.headers.get(b"Micro-Endpoint", b"no endpoint").decode("utf-8", "replace")
 
     def context(self, endpoint: str) -> Context:
         """Return the handler's context, ambient from now on."""

@@ -7,7 +7,7 @@ from typing import Any
 from micro_core._codec_set import CodecSet
 from micro_core.client import Call
 from micro_core.codec import Codec, Framing
-from micro_core.errors import BadRequest
+from micro_core.errors import BadRequest, Executed
 from micro_core.message import Headers
 from micro_core.registry import Node
 from micro_core.transport import Head
@@ -51,6 +51,9 @@ class Route:
 
 def route_of(call: Call, codecs: CodecSet, from_service: Headers) -> Route:
     """Return the route of a call. Raises `BadRequest` where no codec fits its content type or its types."""
+    for what, name in (("service", call.service), ("endpoint", call.endpoint)):
+        if not isinstance(name, str):
+            raise BadRequest(f"{what} {name!r} is no text, but of type {type(name).__name__}", executed=Executed.NO)
     request_type = call.response_type if call.request_type is None else call.request_type
     wanted = call.options.content_type
     codec = codecs.find(wanted, request_type) if wanted else codecs.for_type(request_type)
@@ -60,7 +63,7 @@ def route_of(call: Call, codecs: CodecSet, from_service: Headers) -> Route:
         legacy = codecs.find(codec.legacy_content_type, request_type)
     endpoint = call.endpoint.encode()
     if endpoint.count(b".") != 1 or not endpoint.isascii():
-        raise BadRequest(f"endpoint {call.endpoint!r} is not of the form 'Type.Method'")
+        raise BadRequest(f"endpoint {call.endpoint!r} is not of the form 'Type.Method'", executed=Executed.NO)
     headers = from_service | {
         b"Micro-Service": call.service.encode(),
         b"Micro-Method": endpoint,

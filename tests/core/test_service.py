@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -487,7 +488,7 @@ async def test_hooks_run_in_order_and_a_service_can_be_used_again() -> None:
 
         service.before_stop(lambda: happened.append("before_stop"))
         service.after_stop(lambda: happened.append("after_stop"))
-        assert repr(service) == "<Service greeter stopped, 1 handlers, 0 subscribers>"
+        assert repr(service) == "<Service greeter stopped, 0 handlers, 0 subscribers>"
         async with service:
             happened.append("body")
             with pytest.raises(Closed, match="running already"):
@@ -653,3 +654,46 @@ async def test_a_handler_s_unexpected_error_is_masked_with_a_reference(caplog: p
                 await client.call("faults", "Faults.Fail", None)
     assert raised.value.detail.rpartition(" ")[2] in caplog.text
     assert "secret" in caplog.text
+
+
+STRAYS = {
+    "SystemExit": SystemExit(5),
+    "GeneratorExit": GeneratorExit(),
+    "BaseException": BaseException("odd"),
+    "a group": BaseExceptionGroup("odd", [SystemExit(1)]),
+    "a cancellation that strayed": asyncio.CancelledError(),
+}
+
+
+@pytest.mark.parametrize("name", STRAYS)
+async def test_whatever_a_subscriber_raises_is_one_failed_message(name: str) -> None:
+    handled: list[str] = []
+    buried: list[Exception] = []
+
+    async def bury(topic: str, message: Any, error: Exception) -> None:
+        buried.append(error)
+
+    async with world() as here:
+        service = here.service("worker")
+
+        @service.subscriber("jobs", retries=1, dead_letter=bury)
+        async def work(message: Person) -> None:
+            handled.append(message.name)
+            if message.name == "odd":
+                raise STRAYS[name]
+
+        async with service, here.client() as client:
+            with anyio.fail_after(10):
+                await client.publish("jobs", Person("odd"), confirm=True)
+                await client.publish("jobs", Person("John"), confirm=True)
+    assert handled == ["odd", "odd", "John"]
+    assert type(STRAYS[name]).__name__ in str(buried[0])
+
+
+@pytest.mark.parametrize(("service", "endpoint"), [(1, "Greeter.Hello"), ("greeter", 5)])
+async def test_names_that_are_no_texts_are_refused(service: Any, endpoint: Any) -> None:
+    async with world() as here, here.client() as client:
+        with pytest.raises(BadRequest, match="is no text, but of type int"):
+            await client.call(service, endpoint, {})
+        with pytest.raises(errors.PublishError, match="topic 5 is no text, but of type int"):
+            await client.publish(5, {})  # type: ignore[arg-type]

@@ -143,7 +143,7 @@ class HttpBroker(Broker):
         self._publisher = self._make_publisher(self._client)
         await self._tasks.open()
         self._tasks.start(self._listener.run)
-        log.info("broker listens at %s, registered as %s", self._address, self._url)
+        log.info("broker listens at %s, registered as %s", bound_address(listening), self._url)
         return self
 
     @property

@@ -274,7 +274,7 @@ class HttpChannel(Channel):
                 connection.link.close()
             return None
         except ConnectFailed as error:
-            failed = error
+            failed = ConnectFailed(error.detail, node=error.node)  # before it is told which call it was
             raise
         finally:
             self._asking = None
