@@ -14,7 +14,7 @@ from typing import Any
 
 from peers.processes import cores
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "interop"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "interop" / "python"))
 
 from harness.build import build
 from harness.cells import GO
