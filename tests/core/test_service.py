@@ -487,7 +487,7 @@ async def test_hooks_run_in_order_and_a_service_can_be_used_again() -> None:
 
         service.before_stop(lambda: happened.append("before_stop"))
         service.after_stop(lambda: happened.append("after_stop"))
-        assert repr(service) == "<Service greeter stopped, 1 handlers, 0 subscribers>"
+        assert repr(service) == "<Service greeter stopped, 2 handlers, 0 subscribers>"
         async with service:
             happened.append("body")
             with pytest.raises(Closed, match="running already"):
