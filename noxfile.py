@@ -118,14 +118,14 @@ def interop(session: nox.Session) -> None:
     """Speak with real Go Micro programs, built here; `nox -s interop -- --write-matrix` renews docs/go-micro.md."""
     if shutil.which("go") is None:
         session.skip("Go is missing: these tests build Go Micro programs; install Go 1.25 or newer")
-    page = ["python", "tests/interop/harness/page.py"]
-    peers = {"PYTHONPATH": "tests/interop"}
+    page = ["python", "tests/interop/python/harness/page.py"]
+    peers = {"PYTHONPATH": "tests/interop/python"}
     if "--write-matrix" in session.posargs:
         session.run(*page, "--write", env=peers)
         session.posargs.remove("--write-matrix")
     _install(session, *PROJECTS, groups=["test"])
     programs = Path(session.create_tmp()).resolve() / "programs"
-    session.run("python", "tests/interop/harness/build.py", str(programs))
+    session.run("python", "tests/interop/python/harness/build.py", str(programs))
     _pytest(session, "tests/interop", environment={"MICRO_INTEROP_PROGRAMS": str(programs)})
     session.run(*page, env=peers)
 

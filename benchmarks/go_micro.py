@@ -14,7 +14,7 @@ from measuring import Goal, Row, by_peer, judge, tell
 from peers.processes import Result, cores
 from peers.tools import has_go
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "interop"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "interop" / "python"))
 
 from harness.build import build
 from harness.cells import GO

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-INTEROP = Path(__file__).parent.parent / "interop"
+INTEROP = Path(__file__).parent.parent / "interop" / "python"
 
 
 def test_the_page_has_the_matrix_of_now() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "python"))
 
 from harness.build import LINES, STRANGERS, GoMissing, build
 from harness.network import Network

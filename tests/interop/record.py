@@ -1,6 +1,7 @@
 """Record what real Go Micro programs say, as fixtures for tests that need no Go.
 
-Usage: python record.py FOLDER, with the programs that harness/build.py made; writes tests/wired/golden/*.json.
+Usage: PYTHONPATH=python python record.py FOLDER, with the programs that python/harness/build.py made.
+Writes tests/wired/golden/*.json.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Recorder:
 
     def sniffed(self, run: Any) -> Lines:
         """Return what went over the wire while ``run`` ran."""
-        sniffer = self._network.start(sys.executable, str(HERE / "harness" / "sniff.py"))
+        sniffer = self._network.start(sys.executable, str(HERE / "python" / "harness" / "sniff.py"))
         sniffer.line_with("ready")
         run()
         return sniffer.closed()

@@ -13,6 +13,9 @@ func init() {
 
 // rate says how many calls so many callers make in a second, and how long one takes.
 func rate(callers int) error {
+	if err := eventually(5, func() error { return call("Plain.Echo", new(Note), new(Note)) }); err != nil {
+		return err
+	}
 	if _, err := called(callers, 500*time.Millisecond); err != nil {
 		return err
 	}

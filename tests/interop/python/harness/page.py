@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.cells import CASES, DEVIATIONS, FRAMED, GO, PAIRS, Cell
 
-PAGE = Path(__file__).parent.parent.parent.parent / "docs" / "go-micro.md"
+PAGE = Path(__file__).parent.parent.parent.parent.parent / "docs" / "go-micro.md"
 BEGIN, END = "<!-- matrix: begin -->\n", "<!-- matrix: end -->\n"
 NAMES = {"python": "Python"} | {peer: f"Go {version}" for peer, version in GO.items()}
 

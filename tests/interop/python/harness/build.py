@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-GO = Path(__file__).parent.parent / "go"
+GO = Path(__file__).parent.parent.parent / "go"
 WRITTEN_FOR = "go-micro.dev/v5"
 LINES = {"v1": "github.com/micro/go-micro", "v4": "go-micro.dev/v4", "v5": "go-micro.dev/v5"}
 """The lines of Go Micro and the path that each is imported by."""
