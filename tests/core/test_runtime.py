@@ -476,6 +476,7 @@ async def test_giving_up_after_the_answer_harms_nobody() -> None:
 class FakeRequest:
     stream = None
     local = remote = "127.0.0.1:1"
+    peer = ()
 
     def __init__(self, body: bytes, answered: list[Any], abandons: list[Any]) -> None:
         self.headers = {b"Micro-Endpoint": b"Test.Waits", b"Content-Type": b"application/json"}
