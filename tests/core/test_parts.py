@@ -145,8 +145,8 @@ async def test_broker_that_was_chosen_is_checked_at_the_start(broker: str) -> No
 async def test_extension_that_is_missing_is_told_with_where_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PluginNotFound, match=r"extension 'otel' not found.*from argument extensions="):
         parts(extensions=["otel"])
-    monkeypatch.setenv("MICRO_EXTENSIONS", "auth")
-    with pytest.raises(PluginNotFound, match=r"extension 'auth' not found.*from variable MICRO_EXTENSIONS"):
+    monkeypatch.setenv("MICRO_EXTENSIONS", "audit")
+    with pytest.raises(PluginNotFound, match=r"extension 'audit' not found.*from variable MICRO_EXTENSIONS"):
         parts(extensions=["otel"])
 
 
