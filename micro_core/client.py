@@ -50,7 +50,7 @@ class CallOptions:
             raise _bad(f"retries={self.retries!r} is not valid: a whole number from 0")
         for name, value in (self.metadata or {}).items():
             if not (isinstance(name, str) and isinstance(value, str)):
-                raise _bad(f"metadata with {type(name).__name__}: {type(value).__name__}: names and values are texts")
+                raise _bad(f"metadata ({type(name).__name__}: {type(value).__name__}) is not valid: it holds texts")
 
 
 def _is_seconds(value: object) -> bool:
