@@ -10,6 +10,9 @@ from micro_conformance import TransportConformance
 from micro_core import Tls
 from micro_transport_http import HttpTransport
 
+ON_ASYNCIO = ("asyncio",)
+"""For the portable driver, which is the only one on trio anyway."""
+
 
 class TestMultiplexed(TransportConformance):
     plugin = HttpTransport
@@ -24,6 +27,7 @@ class TestOneCallAtATime(TransportConformance):
 class TestPortable(TransportConformance):
     plugin = HttpTransport
     options = {"native": False}
+    backends = ON_ASYNCIO
 
 
 class TestUnderTls(TransportConformance):
@@ -45,6 +49,7 @@ class TestUnderTls(TransportConformance):
 
 class TestPortableUnderTls(TestUnderTls):
     native = False
+    backends = ON_ASYNCIO
 
 
 class TestOverHttp2(TestUnderTls):
@@ -54,3 +59,4 @@ class TestOverHttp2(TestUnderTls):
 
 class TestPortableOverHttp2(TestOverHttp2):
     native = False
+    backends = ON_ASYNCIO
