@@ -37,6 +37,8 @@ SEPARATE = ["tests/packaging", "tests/docs", "tests/interop"]
 # Judges the suites, each against every broken part, and takes minutes: the session of the kit alone runs it.
 JUDGES = "plugins/micro-conformance/tests/test_every_promise_can_fail.py"
 WIRED = "tests/wired"
+# The files that take longest first, so that no worker is left with one of them at the end.
+EVERYTHING = [WIRED, "plugins", "tests"]
 CHECKED_WITH_THE_CORE = ["micro_core", "tests", "examples", "benchmarks", "conftest.py", "noxfile.py"]
 
 # Tests may leave out what a fixture's name says; parts that are broken on purpose are not typed at all.
@@ -78,7 +80,7 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests of all distributions, together, from built wheels."""
     _install(session, *PROJECTS, groups=["test"])
-    _pytest(session, "tests", "plugins", ignore=[*SEPARATE, JUDGES])
+    _pytest(session, *EVERYTHING, ignore=[*SEPARATE, JUDGES])
 
 
 @nox.session
@@ -86,7 +88,9 @@ def tests(session: nox.Session) -> None:
 def alone(session: nox.Session, name: str) -> None:
     """Run one distribution's tests with nothing but the core and the conformance kit beside it."""
     _install(session, "micro-core", "micro-conformance", name, groups=["test"])
-    _pytest(session, *_tests_of(name), ignore=[*SEPARATE, WIRED])
+    # The kit's own tests share nothing outside their process, so that each test can go to whoever is free.
+    share = "load" if name == "micro-conformance" else "loadfile"
+    _pytest(session, *_tests_of(name), ignore=[*SEPARATE, WIRED], share=share)
 
 
 @nox.session(python=LOWEST_PYTHON)
@@ -96,7 +100,7 @@ def lowest(session: nox.Session) -> None:
     constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")
     _install(session, *PROJECTS, groups=["test"], constraints=constraints)
     session.run("uv", "pip", "list")
-    _pytest(session, "tests", "plugins", ignore=[*SEPARATE, JUDGES])
+    _pytest(session, *EVERYTHING, ignore=[*SEPARATE, JUDGES])
 
 
 @nox.session
@@ -177,11 +181,15 @@ def _build(session: nox.Session) -> None:
 
 
 def _pytest(
-    session: nox.Session, *paths: str, ignore: list[str] | None = None, environment: dict[str, str] | None = None
+    session: nox.Session,
+    *paths: str,
+    ignore: list[str] | None = None,
+    environment: dict[str, str] | None = None,
+    share: str = "loadfile",
 ) -> None:
-    """Run tests against what is installed: nothing of the tree can be imported."""
+    """Run tests against what is installed: nothing of the tree can be imported. Most wait more than they work."""
     session.run(
-        "python", "-m", "pytest", "-n", "2", "--dist", "loadfile",
+        "python", "-m", "pytest", "-n", "3", "--dist", share, "--no-loadscope-reorder",
         *paths, *(f"--ignore={path}" for path in ignore or []), *session.posargs,
         env={"PYTHONSAFEPATH": "1", "MICRO_TESTS_FROM_WHEELS": "1", "MICRO_DIST": str(DIST), **(environment or {})},
     )  # fmt: skip
