@@ -172,12 +172,24 @@ class Authority:
             .not_valid_before(now + datetime.timedelta(days=days[0]))
             .not_valid_after(now + datetime.timedelta(days=days[1]))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
-        if not is_authority:
+        signing = self._key if issuer or is_authority else key
+        # Python 3.13 verifies as strictly as RFC 5280 §4.2.1 is.
+        if is_authority:
+            usages = dict.fromkeys(
+                ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"],
+                False,
+            )
+            usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usages)
+            builder = builder.add_extension(usage, critical=True)
+        else:
+            known = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
+            builder = builder.add_extension(known, critical=False)
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([alternative(text) for text in (name, *names)]), critical=False
             )
-        signed = builder.sign(self._key if issuer or is_authority else key, hashes.SHA256())
+        signed = builder.sign(signing, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM)
 
     def _write(self, name: str, content: bytes) -> str:
