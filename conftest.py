@@ -177,8 +177,8 @@ class Authority:
         signing = self._key if issuer or is_authority else key
         # Python 3.13 verifies as strictly as RFC 5280 §4.2.1 is.
         if is_authority:
-            others = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment")
-            others += ("key_agreement", "encipher_only", "decipher_only")
+            others = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment"]
+            others += ["key_agreement", "encipher_only", "decipher_only"]
             usages = dict.fromkeys(others, False)
             usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usages)
             builder = builder.add_extension(usage, critical=True)

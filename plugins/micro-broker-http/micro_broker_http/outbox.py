@@ -101,8 +101,6 @@ class Outbox:
         self._choose = choose
         self._waiting: deque[Letter] = deque()
         self._idle: list[anyio.Event] = []
-        self._chosen: set[anyio.Event] = set()
-        """Those woken for a letter each, who have not come to take it yet."""
         self._room = anyio.Event()
         self._last_member = ""
 
@@ -129,12 +127,9 @@ class Outbox:
         self._wake()
 
     def take(self, member: str, most: int = MAX_BATCH) -> list[Letter]:
-        """Return what a member should get now: in order, a fair share of what waits, at most a batch.
-
-        What somebody else was woken for is left to them, or who has just handled a message would get the next one too.
-        """
+        """Return what a member should get now: in order, a fair share of what waits, at most a batch."""
         reachable = sum(self.members.values()) or 1
-        most = min(most, -(-len(self._waiting) // reachable), len(self._waiting) - len(self._chosen))
+        most = min(most, -(-len(self._waiting) // reachable))
         taken: list[Letter] = []
         size = 0
         while self._waiting and len(taken) < most:
@@ -209,20 +204,15 @@ class Outbox:
         self._idle.append(woken)
         try:
             await woken.wait()
-        except BaseException:
+        finally:
             if woken in self._idle:
                 self._idle.remove(woken)
-            elif woken in self._chosen:  # cancelled after it was chosen: let another go
-                self._chosen.remove(woken)
-                self._wake()
-            raise
-        self._chosen.discard(woken)
+            elif self._waiting:
+                self._wake()  # cancelled after it was chosen: let another go
 
     def _wake(self) -> None:
-        for _ in range(min(len(self._waiting) - len(self._chosen), len(self._idle))):
-            chosen = self._idle.pop(self._choose(len(self._idle)))
-            self._chosen.add(chosen)
-            chosen.set()
+        for _ in range(min(len(self._waiting), len(self._idle))):
+            self._idle.pop(self._choose(len(self._idle))).set()
 
     def _wake_all(self) -> None:
         while self._idle:
