@@ -78,9 +78,10 @@ def imports(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests of all distributions, together, from built wheels."""
+    """Run the tests of all distributions, together, from built wheels; on the Python of `alone` what that leaves."""
     _install(session, *PROJECTS, groups=["test"])
-    _pytest(session, *EVERYTHING, ignore=[*SEPARATE, JUDGES])
+    paths = [WIRED] if session.python == THIS_PYTHON and not session.posargs else EVERYTHING
+    _pytest(session, *paths, ignore=[*SEPARATE, JUDGES])
 
 
 @nox.session
