@@ -62,7 +62,7 @@ class Town:
                 self.seen.append(context.peer)
                 return f"Hello {request['name']}"
 
-        @service.subscriber("greetings")
+        @service.subscriber("secured")
         async def greeted(message: str) -> None:
             self.seen.append(message)
             self.greeted.set()
@@ -91,14 +91,12 @@ async def test_a_message_needs_a_token_and_none_is_shown(
     own = tls("greeter")
     async with town.greeter(Tls(cert=own.cert, key=own.key, ca=own.ca), auth):
         async with Client(**town.parts(cert_only, Auth(token=CANARY))) as mailer:
-            await mailer.publish("greetings", "with a token", confirm=True)
+            await mailer.publish("secured", "with a token", confirm=True)
             shown = [repr(mailer), str(vars(mailer))]
         registry = MemoryRegistry(network=town.network)
         async with registry, HttpBroker(registry, tls=cert_only, confirm_timeout=2, drain_timeout=0.1) as nobody:
             with pytest.raises(PublishError) as raised:
-                await nobody.publish(
-                    "greetings", Message({b"Content-Type": b"application/json"}, b'"no"'), confirm=True
-                )
+                await nobody.publish("secured", Message({b"Content-Type": b"application/json"}, b'"no"'), confirm=True)
             shown += [str(raised.value), repr(nobody)]
             shown += [repr(record) for form in Form for record in await registry.lookup(form.value)]
     shown += [caplog.text, *(str(vars(record)) for record in caplog.records)]
@@ -112,7 +110,7 @@ async def test_a_stranger_without_a_token_is_refused_at_both_ports(tls: Any, aut
     auth = Auth(tokens={"mailer": digest(CANARY)}, allow={"*": ["mailer"]})
     trusting = ssl.create_default_context(cafile=authority.file)
     envelope = {
-        "Header": {"Micro-Topic": "greetings", "Content-Type": "application/json"},
+        "Header": {"Micro-Topic": "secured", "Content-Type": "application/json"},
         "Body": base64.b64encode(b'"hi"').decode(),
     }
     statuses = []

@@ -59,29 +59,50 @@ def workers_of(supervisor: int) -> list[int]:
     return [int(child) for child in children.split()]
 
 
-async def test_workers_register_a_node_each_and_one_that_dies_is_started_again(start: Any) -> None:
-    program = start("greeter/greeter.py", "--server_name", GREETER, "--workers", "2")
+async def test_workers_register_a_node_each_and_one_that_dies_is_started_again(start: Any, tmp_path: Path) -> None:
+    program = start(hello(tmp_path), "--workers", "2")
     async with watching() as registry, Client() as client:
         await nodes(registry, lambda ids: len(ids) == 2)
         first, second = workers_of(program.process.pid)
         os.kill(first, signal.SIGKILL)
         await until(lambda: len(workers_of(program.process.pid)) == 2 and first not in workers_of(program.process.pid))
         assert second in workers_of(program.process.pid)
-        replies = [await client.call(GREETER, "Greeter.Hello", {"name": "John"}) for _ in range(20)]
-        assert replies == [{"greeting": "Hello John"}] * 20
+        replies = [await client.call(GREETER, "Greeter.Hello", "John") for _ in range(20)]
+        assert replies == ["Hello John"] * 20
         output = await anyio.to_thread.run_sync(program.stop)
         assert "ended with status -9: started again in" in "".join([*program.output, output])
         await nodes(registry, lambda ids: len(ids) <= 1)  # a node that was killed said no goodbye
 
 
-async def test_workers_stop_when_their_supervisor_was_killed(start: Any) -> None:
-    program = start("greeter/greeter.py", "--server_name", GREETER, "--workers", "2")
+async def test_workers_stop_when_their_supervisor_was_killed(start: Any, tmp_path: Path) -> None:
+    program = start(hello(tmp_path), "--workers", "2")
     async with watching() as registry:
         await nodes(registry, lambda ids: len(ids) >= 2)
         workers = workers_of(program.process.pid)
         assert len(workers) == 2
         program.process.kill()
         await until(lambda: not any(is_alive(worker) for worker in workers))
+
+
+HELLO = """
+from micro_core import Service, idempotent
+
+service = Service(NAME)
+
+@service.handler
+class Greeter:
+    @idempotent
+    async def hello(self, name: str) -> str:
+        return f"Hello {name}"
+
+service.run()
+"""
+
+
+def hello(folder: Path) -> str:
+    """Write a program that subscribes to nothing: those of the examples would get the messages of other tests."""
+    (folder / "hello.py").write_text(HELLO.replace("NAME", repr(GREETER)))
+    return str(folder / "hello.py")
 
 
 PROGRAM = """

@@ -66,11 +66,16 @@ async def test_a_stranger_posts_with_either_http(registry, collector, tls, http2
     assert got.bodies == [b"hello"]
 
 
+async def long_rest(seconds):
+    """One attempt is enough; one that is cancelled in its handshake would leave its socket to httpcore."""
+    await anyio.sleep_forever()
+
+
 async def why_not(registry, collector, message, caplog, *, listening, posting):
     """Return what the publisher logs when a message cannot be delivered."""
     async with (
         HttpBroker(registry, tls=listening) as there,
-        HttpBroker(registry, tls=posting, drain_timeout=0.1, confirm_timeout=0.5) as here,
+        HttpBroker(registry, tls=posting, drain_timeout=0.1, confirm_timeout=0.5, sleep=long_rest) as here,
     ):
         async with there.subscribe(Subscription(topic="t", handler=collector())):
             with caplog.at_level(logging.INFO, "micro.broker.http"), pytest.raises(PublishError):
