@@ -23,6 +23,7 @@ from micro_core import Head, Headers
 
 from ._link import HIGH_WATER, Driver, Link, Timer, Waiter
 from ._parser import canonical_name
+from ._writer import OF_THE_CONNECTION
 
 __all__ = ["TUNNEL", "H2Connected", "Outgoing", "StreamLink", "fields_of", "headers_of"]
 
@@ -33,10 +34,6 @@ STREAM_WINDOW = 256 * 1024
 """Bytes of one stream that may be on their way to us."""
 CONNECTION_WINDOW = 16 * 1024 * 1024
 _LAST_STREAM = 2**31 - 1
-_OF_THE_CONNECTION = frozenset(
-    b"Connection Content-Length Expect Host Keep-Alive Micro-Id Proxy-Connection Te Trailer Transfer-Encoding "
-    b"Upgrade".split()
-)
 
 
 _OF_ONE_MESSAGE = frozenset(b"authorization content-length cookie micro-error micro-id timeout traceparent".split())
@@ -303,7 +300,7 @@ def fields_of(first: list[tuple[bytes, bytes]], head: Head, headers: Headers) ->
     merged = {**head.headers, **headers} if headers else head.headers
     fields = [NeverIndexedHeaderTuple(*pair) if pair[0] in _OF_ONE_MESSAGE else pair for pair in first]
     for name, value in merged.items():
-        if name in _OF_THE_CONNECTION:
+        if name in OF_THE_CONNECTION:
             continue
         low = _lower(name)
         fields.append(NeverIndexedHeaderTuple(low, value) if low in _OF_ONE_MESSAGE else (low, value))

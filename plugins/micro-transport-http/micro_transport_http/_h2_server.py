@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,36 +17,25 @@ from ._floods import Floods
 from ._h2 import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink, fields_of, headers_of
 from ._link import Driver, Link
 from ._refusal import Refusal
+from ._request import ConnectionRequest
 from ._server import ServerConnection
+from ._writer import TOKEN, UNSAFE
 
 __all__ = ["H2Server"]
 
 _logger = logging.getLogger("micro.transport.http")
 
 _LINGER_SECONDS = 2.0
-_UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-class H2Request(Request):
+class H2Request(ConnectionRequest):
     """A request on a stream of its own."""
 
-    __slots__ = ("connection", "is_bodiless", "key", "parts", "size", "stream_id")
+    __slots__ = ("parts", "size", "stream_id")
 
-    connection: H2Server | None
-    """Where the answer goes; none when it was given, or nobody is there to take it."""
-    is_bodiless: bool
-    key: bytes
-    """Its ``Micro-Id``."""
     parts: list[bytes]
     size: int
     stream_id: int
-
-    def respond(self, head: Head, headers: Headers, body: bytes) -> None:
-        connection = self.connection
-        if connection is not None:
-            self.connection = None
-            connection.answer(self, head, headers, body)
 
 
 class H2Server(H2Connected):
@@ -155,17 +143,7 @@ class H2Server(H2Connected):
             link.close()
         requests, self._requests = self._requests, {}
         for request in requests.values():
-            self._abandon(request)
-
-    def _abandon(self, request: H2Request) -> None:
-        if request.connection is None:
-            return
-        request.connection = None
-        if request.abandon is not None:
-            try:
-                request.abandon()
-            except Exception:
-                _logger.exception("abandoning a request failed")
+            request.give_up()
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -236,7 +214,7 @@ class H2Server(H2Connected):
             link.close()
         request = self._requests.pop(stream, None)
         if request is not None:
-            self._abandon(request)
+            request.give_up()
 
     def _on_window(self, event: events.WindowUpdated | events.RemoteSettingsChanged) -> None:
         self.pump_all()
@@ -266,9 +244,9 @@ class H2Server(H2Connected):
         if request.key:
             first.append((b"micro-id", request.key))
         fields = [
-            (name, _UNSAFE.sub(b" ", value).strip())
+            (name, UNSAFE.sub(b" ", value).strip())
             for name, value in fields_of(first, head, headers)
-            if name[:1] == b":" or _TOKEN.fullmatch(name)
+            if name[:1] == b":" or TOKEN.fullmatch(name)
         ]
         self._send(stream, fields, b"" if request.is_bodiless else body)
 

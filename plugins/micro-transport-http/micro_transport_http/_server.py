@@ -14,6 +14,7 @@ from micro_core import ConnectionLost, Head, Headers, Limits, Message, Request
 from ._link import Driver, Link
 from ._parser import MUX, RequestParser
 from ._refusal import Refusal
+from ._request import ConnectionRequest
 from ._stream import MessageStream
 from ._writer import ANSWER, safe_message
 
@@ -37,25 +38,13 @@ _SPOKE_TLS = Refusal(400, "this port speaks clear text, and TLS came: it needs a
 _NOT_ASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
-class HttpRequest(Request):
-    """A request of a connection."""
+class HttpRequest(ConnectionRequest):
+    """A request of an HTTP/1.1 connection."""
 
-    __slots__ = ("connection", "is_bodiless", "is_last", "key")
+    __slots__ = ("is_last",)
 
-    connection: ServerConnection | None
-    """Where the answer goes; none when it was given, or nobody is there to take it."""
-    key: bytes
-    """Its ``Micro-Id``."""
     is_last: bool
     """The connection ends with its answer."""
-    is_bodiless: bool
-    """Its answer must not have a body."""
-
-    def respond(self, head: Head, headers: Headers, body: bytes) -> None:
-        connection = self.connection
-        if connection is not None:
-            self.connection = None
-            connection.answer(self, head, headers, body)
 
 
 class ServerConnection:
@@ -127,7 +116,7 @@ class ServerConnection:
         if stream is not None and request is not None:
             stream.fail(ConnectionLost(f"the caller {self._remote} is gone", node=self._remote))
             if not stream.has_unread:
-                self._abandon(request)
+                request.give_up()
         self._ended(self)
 
     # ------------------------------------------------------------------------------------------ reading
@@ -278,7 +267,7 @@ class ServerConnection:
             self._waiting.remove(request)
             request.connection = None
         else:
-            self._abandon(request)
+            request.give_up()
             self._hand_on()
 
     # ------------------------------------------------------------------------------------------ answers
@@ -329,7 +318,7 @@ class ServerConnection:
         if self._link.lost:
             if stream is not None and request is not None and not stream.has_unread:
                 # In the next turn, so that the receiver sees its last message first.
-                self._driver.call_at(self._driver.time(), lambda: self._abandon(request))
+                self._driver.call_at(self._driver.time(), request.give_up)
         elif not self._is_reading:
             self._adjust_reading()
 
@@ -353,17 +342,6 @@ class ServerConnection:
 
     # ------------------------------------------------------------------------------------------ endings
 
-    def _abandon(self, request: HttpRequest) -> None:
-        """Tell the server that nobody waits for this answer."""
-        if request.connection is None:
-            return
-        request.connection = None
-        if request.abandon is not None:
-            try:
-                request.abandon()
-            except Exception:
-                _logger.exception("abandoning a request failed")
-
     def _abandon_calls(self) -> None:
         for request in self._waiting:
             request.connection = None
@@ -371,7 +349,7 @@ class ServerConnection:
         calls = [request for request in self._calls.values() if request.stream is None]
         self._calls.clear()
         for request in calls:
-            self._abandon(request)
+            request.give_up()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Say what is wrong, after the answers that are due before, and end the connection."""
@@ -392,7 +370,7 @@ class ServerConnection:
             stream.fail(
                 ConnectionLost(f"the caller {self._remote} sent nonsense: {refusal.sentence}", node=self._remote)
             )
-            self._abandon(request)
+            request.give_up()
         self._link.finish(_LINGER_SECONDS)
 
     def drain(self) -> None:

@@ -8,14 +8,14 @@ from functools import lru_cache
 
 from micro_core import EncodeError, Head, Headers
 
-__all__ = ["ANSWER", "cancellation", "message", "request_line", "safe_message"]
+__all__ = ["ANSWER", "OF_THE_CONNECTION", "TOKEN", "UNSAFE", "cancellation", "message", "request_line", "safe_message"]
 
 ANSWER = b"HTTP/1.1 200 OK\r\n"
 """Every answer to a call has status 200 (docs/wire.md §2.1)."""
 
 _logger = logging.getLogger("micro.transport.http")
 
-_OURS = frozenset(
+OF_THE_CONNECTION = frozenset(
     [
         b"Connection",
         b"Content-Length",
@@ -32,9 +32,9 @@ _OURS = frozenset(
 )
 """Names that belong to the connection: written by the transport, and left out where a message carries them."""
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def request_line(address: str) -> bytes:
@@ -67,8 +67,8 @@ def safe_message(start: bytes, head: Head, id: bytes, headers: Headers, body: by
     except EncodeError as error:
         _logger.warning("an answer was mended: %s", error)
     merged = {**head.headers, **headers}
-    fit = {name: _UNSAFE.sub(b" ", value) for name, value in merged.items() if _TOKEN.fullmatch(name)}
-    return message(start, Head(fit), _UNSAFE.sub(b" ", id), {}, body)
+    fit = {name: UNSAFE.sub(b" ", value) for name, value in merged.items() if TOKEN.fullmatch(name)}
+    return message(start, Head(fit), UNSAFE.sub(b" ", id), {}, body)
 
 
 def cancellation(start: bytes, id: bytes) -> bytes:
@@ -77,16 +77,16 @@ def cancellation(start: bytes, id: bytes) -> bytes:
 
 
 def _lines(headers: Headers) -> bytes:
-    lines = [_start(name) + value + b"\r\n" for name, value in headers.items() if name not in _OURS]
+    lines = [_start(name) + value + b"\r\n" for name, value in headers.items() if name not in OF_THE_CONNECTION]
     block = b"".join(lines)
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or _CONTROL.search(block):
-        wrong = next(name for name, value in headers.items() if _UNSAFE.search(value))
+        wrong = next(name for name, value in headers.items() if UNSAFE.search(value))
         raise EncodeError(f"header {wrong.decode('ascii', 'replace')} has a control character in its value")
     return block
 
 
 @lru_cache(maxsize=1024)
 def _start(name: bytes) -> bytes:
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise EncodeError(f"{name!r} is no header name")
     return name + b": "

@@ -1,0 +1,49 @@
+"""A request as its connection hands it on: answered once, or given up, whatever protocol it came in."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from micro_core import Head, Headers, Request
+
+__all__ = ["ConnectionRequest"]
+
+_logger = logging.getLogger("micro.transport.http")
+
+
+class Answering(Protocol):
+    """What a request came on."""
+
+    def answer(self, request: Any, head: Head, headers: Headers, body: bytes) -> None:
+        """Write the answer to a request."""
+
+
+class ConnectionRequest(Request):
+    """A request of a connection."""
+
+    __slots__ = ("connection", "is_bodiless", "key")
+
+    connection: Answering | None
+    """Where the answer goes; none when it was given, or nobody is there to take it."""
+    is_bodiless: bool
+    """Its answer must not have a body."""
+    key: bytes
+    """Its ``Micro-Id``."""
+
+    def respond(self, head: Head, headers: Headers, body: bytes) -> None:
+        connection = self.connection
+        if connection is not None:
+            self.connection = None
+            connection.answer(self, head, headers, body)
+
+    def give_up(self) -> None:
+        """Tell the server that nobody waits for this answer."""
+        if self.connection is None:
+            return
+        self.connection = None
+        if self.abandon is not None:
+            try:
+                self.abandon()
+            except Exception:
+                _logger.exception("abandoning a request failed")
