@@ -63,6 +63,7 @@ class Parts:
         self.host = host
         self._instances = instances
         self.tls = tls
+        self._guards = host.guards()
         self.registry = cast(Registry, self._make("registry", settings.registry))
         self.selector = cast(Selector, self._make("selector", settings.selector))
         self.transport = cast(
@@ -121,7 +122,7 @@ class Parts:
         given = {
             "registry": self.registry,
             "tls": self.tls,
-            "guards": self.host.guards(),
+            "guards": self._guards,
             "credentials": self.host.credentials(),
         }
 
@@ -144,7 +145,7 @@ class Parts:
                 transport=self.transport,
                 codecs=(*self.codecs, *codecs),
                 middleware=self.host.middleware("handler"),
-                guards=self.host.guards(),
+                guards=self._guards,
             ),
         )
 

@@ -7,7 +7,7 @@ import socket
 
 from micro_core.errors import ConfigError
 
-__all__ = ["advertised", "reach"]
+__all__ = ["advertised", "is_loopback", "reach"]
 
 _ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))
 """Addresses of documentation networks: connecting a UDP socket to one sends nothing, and tells the way out."""
@@ -34,7 +34,18 @@ def reach(bound: str) -> str:
     host = bound.rpartition(":")[0].strip("[]")
     if host in ("", "0.0.0.0", "::"):
         return "whoever reaches any interface of this machine"
-    return "this machine only" if ipaddress.ip_address(host).is_loopback else f"whoever reaches {host}"
+    return "this machine only" if is_loopback(bound) else f"whoever reaches {host}"
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine reaches ``host:port``; of names that holds for ``localhost`` alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _has_port(text: str) -> bool:

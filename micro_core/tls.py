@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from micro_core._near_miss import did_you_mean
 from micro_core._tls_context import LiveContext, pin_of
 from micro_core._tls_errors import explain
 from micro_core._values import convert, valid
+from micro_core.address import is_loopback
 from micro_core.errors import ConfigError
 
 __all__ = ["HANDSHAKE_SECONDS", "Tls", "explain", "peer_names"]
@@ -121,7 +121,7 @@ class Tls:
 
     def check_clear_text(self, address: str, what: str) -> None:
         """Raise `ConfigError` where ``what`` would speak clear text beyond this machine, and must not."""
-        if self.require and not _is_loopback(address):
+        if self.require and not is_loopback(address):
             raise ConfigError(
                 f"{what} {address} would speak clear text, which require_tls forbids outside this machine; "
                 "set tls_cert and tls_key (docs/tls.md)"
@@ -154,13 +154,3 @@ def peer_names(peer: ssl.SSLObject) -> tuple[str, ...]:
         return names
     subject = (pair for part in certificate.get("subject", ()) for pair in part)
     return tuple(str(value) for key, value in subject if key == "commonName")
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -47,6 +47,8 @@ __all__ = ["HttpBroker"]
 
 REGISTER_EVERY = 30.0
 TTL = 60.0
+PROTOCOLS = ("h2", "http/1.1")
+"""What is offered by ALPN."""
 LAST_MOMENTS = 5.0
 """Seconds that clean-up may take where it waits for others."""
 log = logging.getLogger("micro.broker.http")
@@ -84,9 +86,9 @@ class HttpBroker(Broker):
         random: Callable[[], float] = randomness.random,
     ) -> None:
         self._tls = tls or Tls()
-        self._listening_tls = self._tls.for_server(["h2", "http/1.1"]) if self._tls.listens else None
-        if self._tls.calls:
-            self._tls.for_client([])  # what is wrong with it stops the start
+        self._listening_tls = self._tls.for_server(PROTOCOLS) if self._tls.listens else None
+        # What is wrong with them stops the start.
+        self._calling_tls = self._tls.for_client(PROTOCOLS) if self._tls.calls else None
         if self._listening_tls is None:
             self._tls.check_clear_text(address, "the broker's listener at")
         self._credentials = credentials
@@ -139,7 +141,7 @@ class HttpBroker(Broker):
             listening.close()
             raise
         self._listener = Listener(self._app, listening, self._listening_tls)
-        self._client = PostClient(self._tls, self._credentials)
+        self._client = PostClient(self._tls, self._calling_tls or self._tls.for_client(PROTOCOLS), self._credentials)
         self._publisher = self._make_publisher(self._client)
         await self._tasks.open()
         self._tasks.start(self._listener.run)

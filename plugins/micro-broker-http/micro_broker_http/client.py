@@ -16,13 +16,15 @@ __all__ = ["PostClient", "why"]
 
 
 class PostClient(httpx.AsyncClient):
-    """A client that trusts what ``tls`` says; who has TLS settings posts with TLS, whatever the registry says."""
+    """A client that trusts whom ``context``, made of ``tls``, does; who has TLS settings posts with TLS, always."""
 
-    def __init__(self, tls: Tls, credentials: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self, tls: Tls, context: ssl.SSLContext, credentials: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(
             trust_env=False,
             http2=True,
-            verify=tls.for_client(["h2", "http/1.1"]),
+            verify=context,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=60.0),
             headers={"User-Agent": "micro", "Accept": "*/*", "Accept-Encoding": "identity", **credentials},
         )

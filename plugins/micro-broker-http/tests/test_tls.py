@@ -146,7 +146,7 @@ def test_wrong_settings_stop_the_start(registry, wrong, sentence):
 
 
 async def test_clear_text_off_loopback_is_not_posted_where_tls_is_required():
-    async with PostClient(Tls(require=True)) as client:
+    async with PostClient(Tls(require=True), ssl.create_default_context()) as client:
         client.build_request("POST", "http://127.0.0.1:1/")
         with pytest.raises(httpx.UnsupportedProtocol, match=r"messages to 10\.0\.0\.5:1 would speak clear text"):
             client.build_request("POST", "http://10.0.0.5:1/")

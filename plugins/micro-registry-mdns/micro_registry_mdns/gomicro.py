@@ -6,7 +6,7 @@ Probes are left out: they would be queries from port 5353 (docs/wire.md §1.9), 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from micro_core import DecodeError
@@ -109,12 +109,9 @@ class Zone:
     def answers(self, message: dns.Message, *, port: int, local: bool) -> Iterator[bytes]:
         """Return the packets, one for each instance, to be sent back to where ``message`` came from.
 
-        ``port`` is the asker's: what comes from 5353 and what is itself a response gets none, or two responders would
-        answer each other for ever (docs/wire.md §1.9). ``local``: whether the asker is on this machine.
+        ``port`` is the asker's; ``local``: whether the asker is on this machine.
         """
-        if message.is_response or not message.is_plain or port == 5353:
-            return
-        for question in message.questions[:8]:
+        for question in questions(message, port):
             id_ = message.id if question.unicast else 0
             for records in self._answer(question, local=local):
                 flags = dns.RESPONSE | dns.AUTHORITATIVE
@@ -138,6 +135,17 @@ class Zone:
                 if records and records not in seen:
                     seen.add(records)
                     yield records
+
+
+def questions(message: dns.Message, port: int) -> Sequence[dns.Question]:
+    """Return what is to be answered of a message from ``port``.
+
+    What comes from 5353 and what is itself a response gets no answer, or two responders would answer each other for
+    ever (docs/wire.md §1.9).
+    """
+    if message.is_response or not message.is_plain or port == 5353:
+        return ()
+    return message.questions[:8]
 
 
 def announcement(entry: Entry) -> bytes:

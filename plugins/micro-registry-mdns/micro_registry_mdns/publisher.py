@@ -73,10 +73,8 @@ class Publisher:
                 self._sockets.answer(packet, asker, self._outbox)
 
     def _dnssd_answers(self, message: dns.Message, *, port: int, local: bool) -> Iterator[bytes]:
-        """Return a packet for each node of the services asked for; the rules are those of `gomicro.Zone.answers`."""
-        if message.is_response or not message.is_plain or port == 5353:
-            return
-        for question in message.questions[:8]:
+        """Return a packet for each node of the services asked for."""
+        for question in gomicro.questions(message, port):
             if question.type in (dns.PTR, dns.ANY):
                 for known in self._by_subtype.get(question.name, {}).values():
                     if local or not ipaddress.ip_address(known.address).is_loopback:
