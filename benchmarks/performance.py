@@ -20,7 +20,7 @@ import start
 import streams
 import tls
 import unary
-from measuring import Goal, Row, by_peer, judge, table
+from measuring import TITLES, Goal, Row, by_peer, judge
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, RESULTS, PLOT = (DOCS / f"performance.{suffix}" for suffix in ("md", "json", "svg"))
@@ -77,22 +77,13 @@ def rows_of(results: dict[str, Any], name: str) -> Any:
 
 def write_page(results: dict[str, Any]) -> None:
     """Put tables and goals between the page's marks, `<!-- NAME -->` and `<!-- /NAME -->`."""
-    tables: dict[str, Any] = {
-        "unary": lambda rows: table(rows, unary.titles(unary.WORKS)),
-        "go_micro": go_micro.table,
-        "streams": lambda rows: table(rows, streams.TITLES),
-        "tls": tls.table,
-        "pubsub": lambda rows: table(rows, pubsub.TITLES),
-        "start": start.table,
-        "growth": growth.table,
-    }
     page = PAGE.read_text(encoding="utf-8")
     for name in SECTIONS:
         if name in results:
             rows, run = rows_of(results, name), results[name]
             how = f"{run['machine']}. Medians of {run['turns']} turns of {run['seconds']:g} s."
             goals = "\n".join(f"- {goal}" for goal in SECTIONS[name].goals(rows))
-            text = f"<!-- {name} -->\n{how}\n\n{tables[name](rows)}\n\n{goals}\n<!-- /{name} -->"
+            text = f"<!-- {name} -->\n{how}\n\n{SECTIONS[name].table(rows)}\n\n{goals}\n<!-- /{name} -->"
             before, _, rest = page.partition(f"<!-- {name} -->")
             page = before + text + rest.partition(f"<!-- /{name} -->")[2]
     PAGE.write_text(page, encoding="utf-8")
@@ -105,7 +96,6 @@ def plot(results: dict[str, Any]) -> None:
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "micro"
     from matplotlib import pyplot
-    from measuring import TITLES
 
     rows = rows_of(results, "unary")
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from measuring import US, Goal, Row, by_peer, judge, table, tell
+from measuring import US, Goal, Row, by_peer, judge, tell
+from measuring import table as table_of
 from peers.processes import FOLDER, Result, at_most, command, cores, environment, nats_server, ready
 
 PEERS = {US: 20_000, "on_faststream": 20_000, "on_post": 500}
@@ -60,6 +61,10 @@ def subscribing(module: str, messages: int, broker: str, core: int) -> "subproce
     )  # fmt: skip
 
 
+def table(rows: list[Row]) -> str:
+    return table_of(rows, TITLES)
+
+
 def goals(rows: list[Row]) -> list[Goal]:
     one = by_peer(rows, "1")
     return [Goal("publish, one subscriber, times FastStream on NATS", one[US].rate / one["on_faststream"].rate, 1.0)]
@@ -67,7 +72,7 @@ def goals(rows: list[Row]) -> list[Goal]:
 
 def main() -> int:
     rows = measure(turns=5, seconds=1)
-    print(table(rows, TITLES))
+    print(table(rows))
     return judge(goals(rows))
 
 

@@ -2,7 +2,8 @@
 
 import sys
 
-from measuring import US, Goal, Row, by_peer, judge, table, take_turns
+from measuring import US, Goal, Row, by_peer, judge, take_turns
+from measuring import table as table_of
 
 PEERS = [US, "on_grpcio", "on_micro_trio"]
 TITLES = {"1": "stream, ping-pong", "64": "stream, window of 64"}
@@ -10,6 +11,10 @@ TITLES = {"1": "stream, ping-pong", "64": "stream, window of 64"}
 
 def measure(turns: int, seconds: float) -> list[Row]:
     return take_turns(PEERS, "stream", list(TITLES), turns=turns, seconds=seconds)
+
+
+def table(rows: list[Row]) -> str:
+    return table_of(rows, TITLES)
 
 
 def goals(rows: list[Row]) -> list[Goal]:
@@ -22,7 +27,7 @@ def goals(rows: list[Row]) -> list[Goal]:
 
 def main() -> int:
     rows = measure(turns=5, seconds=1)
-    print(table(rows, TITLES))
+    print(table(rows))
     return judge(goals(rows))
 
 

@@ -6,7 +6,8 @@ times the rate of grpcio.aio; `python performance.py unary` measures everything 
 
 import sys
 
-from measuring import US, Goal, Row, by_peer, judge, table, take_turns
+from measuring import US, Goal, Row, by_peer, judge, take_turns
+from measuring import table as table_of
 from peers.tools import has_go
 
 FEW = [US, "on_grpcio", "on_aiohttp"]
@@ -16,10 +17,6 @@ IN_GO = ["go_grpc"]
 MANY, ONE, LARGE = "64:json:64", "1:json:64", "16:json:262144"
 WORKS = [f"{callers}:{codec}:64" for codec in ("json", "proto") for callers in (1, 16, 64, 256)]
 WORKS += [f"{callers}:{codec}:{size}" for codec in ("json", "proto") for callers, size in ((64, 4096), (16, 256 << 10))]
-
-
-def titles(works: list[str]) -> dict[str, str]:
-    return {work: title(*work.split(":")) for work in works}
 
 
 def title(callers: str, codec: str, size: str) -> str:
@@ -32,6 +29,11 @@ def title(callers: str, codec: str, size: str) -> str:
 def measure(turns: int, seconds: float) -> list[Row]:
     peers = [*ALL, ALL_ON_TRIO, *(IN_GO if has_go() else [])]
     return take_turns(peers, "call", WORKS, turns=turns, seconds=seconds)
+
+
+def table(rows: list[Row]) -> str:
+    """Return the works that there are figures for."""
+    return table_of(rows, {row.work: title(*row.work.split(":")) for row in rows})
 
 
 def goals(rows: list[Row]) -> list[Goal]:
@@ -54,9 +56,8 @@ def goals(rows: list[Row]) -> list[Goal]:
 
 
 def main() -> int:
-    works = [MANY, ONE]
-    rows = take_turns(FEW, "call", works, turns=5, seconds=1.5)
-    print(table(rows, titles(works)))
+    rows = take_turns(FEW, "call", [MANY, ONE], turns=5, seconds=1.5)
+    print(table(rows))
     many = by_peer(rows, MANY)
     return judge([Goal("times grpcio.aio", many[US].rate / many["on_grpcio"].rate, 3.0)])
 

@@ -48,9 +48,9 @@ def hello(codec: str, size: int) -> Any:
     return Hello(name) if codec == "json" else HelloRequest(name=name)
 
 
-def body(codec: str, size: int) -> bytes:
-    """Return the body of that request."""
-    return encode(hello(codec, size)) if codec == "json" else bytes(hello(codec, size).SerializeToString())
+def write(request: Any) -> bytes:
+    """Return the body of a request."""
+    return encode(request) if isinstance(request, Hello) else bytes(request.SerializeToString())
 
 
 def answer(codec: str, request: bytes) -> bytes:

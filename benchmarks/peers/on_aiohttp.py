@@ -9,7 +9,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from .messages import CODECS, answer, encode, hello, understand
+from .messages import CODECS, answer, hello, understand, write
 
 
 def handler(codec: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -40,7 +40,6 @@ async def caller(address: str, codec: str, size: int) -> AsyncIterator[Callable[
     """Yield a function that makes one call."""
     url, request = f"http://{address}/Greeter/{codec}", hello(codec, size)
     headers = {"Content-Type": f"application/{codec}"}
-    write = encode if codec == "json" else type(request).SerializeToString
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session:
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from .messages import body
+from .messages import hello, write
 
 HEAD = Struct("!II")
 
@@ -86,7 +86,7 @@ async def _serve() -> None:
 @asynccontextmanager
 async def caller(address: str, codec: str, size: int) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """Yield a function that makes one call."""
-    request = body(codec, size)
+    request = write(hello(codec, size))
     host, _, port = address.rpartition(":")
     transport, calls = await asyncio.get_running_loop().create_connection(Calls, host, int(port))
     yield lambda: calls.call(request)

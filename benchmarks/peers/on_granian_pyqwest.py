@@ -9,7 +9,7 @@ from typing import Any
 
 import pyqwest
 
-from .messages import encode, hello, understand
+from .messages import hello, understand, write
 from .processes import answers, free_port
 
 
@@ -29,7 +29,6 @@ async def caller(address: str, codec: str, size: int) -> AsyncIterator[Callable[
     """Yield a function that makes one call."""
     url, request = f"http://{address}/Greeter/{codec}", hello(codec, size)
     headers = {"Content-Type": f"application/{codec}"}
-    write = encode if codec == "json" else type(request).SerializeToString
     client = pyqwest.Client()
 
     async def call() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import nats
 import uvloop
 
-from .messages import CODECS, answer, encode, hello, understand
+from .messages import CODECS, answer, hello, understand, write
 from .processes import nats_server
 
 
@@ -37,7 +37,6 @@ async def _serve(address: str) -> None:
 async def caller(address: str, codec: str, size: int) -> AsyncIterator[Callable[[], Awaitable[object]]]:
     """Yield a function that makes one call."""
     request = hello(codec, size)
-    write = encode if codec == "json" else type(request).SerializeToString
     connection = await nats.connect(f"nats://{address}")
 
     async def call() -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from .asgi import Uvicorn, application
-from .messages import encode, hello, understand
+from .messages import hello, understand, write
 
 
 def serve() -> None:
@@ -19,7 +19,6 @@ async def caller(address: str, codec: str, size: int) -> AsyncIterator[Callable[
     """Yield a function that makes one call."""
     url, request = f"http://{address}/Greeter/{codec}", hello(codec, size)
     headers = {"Content-Type": f"application/{codec}"}
-    write = encode if codec == "json" else type(request).SerializeToString
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(timeout=30, limits=limits, trust_env=False) as client:
 
