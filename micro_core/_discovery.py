@@ -94,7 +94,7 @@ class Discovery:
                 executed=Executed.NO,
                 service=service,
             )
-        raise await self._no_node(service, now - started, deadline)
+        raise await self._no_node(followed.nodes, now - started, deadline)
 
     def _forget(self, followed: _Followed) -> None:
         """Stop following a service that nobody waits for and that is not there: callers may ask for any name."""
@@ -102,7 +102,8 @@ class Discovery:
             del self._followed[followed.nodes.service]
             followed.scope.cancel()
 
-    async def _no_node(self, service: str, seconds: float, deadline: float) -> NoNode:
+    async def _no_node(self, nodes: NodeList, seconds: float, deadline: float) -> NoNode:
+        service, others = nodes.service, nodes.other_protocols
         names: list[str] = []
         with anyio.CancelScope(deadline=min(anyio.current_time() + NAMES_SECONDS, deadline)):
             try:
@@ -110,8 +111,10 @@ class Discovery:
             except MicroError as error:
                 log.debug("registry %s does not list its services: %s", self._registry.name, error)
         known = f"known services: {', '.join(names[:20])}" if names else "it knows no other service"
+        mucp = f" that speaks mucp, only {', '.join(others)}," if others else ""
         return NoNode(
-            f"no node of {service!r} in registry {self._registry.name} after {seconds:.1f} s; {known}", service=service
+            f"no node of {service!r}{mucp} in registry {self._registry.name} after {seconds:.1f} s; {known}",
+            service=service,
         )
 
     async def _follow(self, followed: _Followed) -> None:

@@ -57,6 +57,12 @@ class NodeList:
     def __len__(self) -> int:
         return len(self._targets)
 
+    @property
+    def other_protocols(self) -> list[str]:
+        """What the nodes speak that are not called for it."""
+        nodes = [node for record in self._records.values() for node in record.nodes]
+        return sorted({node.metadata["protocol"] for node in nodes if not callable_by_rpc(node)})
+
     def __repr__(self) -> str:
         ejected = sum(target.health.ejected for target in self._targets.values())
         return f"<NodeList {self.service}: {len(self)} nodes, {ejected} left out>"

@@ -14,6 +14,7 @@ func init() {
 		"server_stream_fast":          func() error { return serverStream(64, "0") },
 		"client_stream":               clientStream,
 		"ping_pong":                   pingPong,
+		"full_duplex":                 fullDuplex,
 		"empty_stream":                emptyStream,
 		"cancel_after_first_response": cancelAfterFirstResponse,
 	} {
@@ -93,6 +94,43 @@ func pingPong() error {
 		}
 		return nil
 	})
+}
+
+// fullDuplex has both sides send while they wait for the other's next message.
+func fullDuplex() error {
+	stream, err := open("Interop.Duplex", new(Item))
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(&Item{Number: 5}); err != nil {
+		return err
+	}
+	items := make(chan *Item, 6)
+	go func() {
+		for item := new(Item); stream.Recv(item) == nil; item = new(Item) {
+			items <- item
+		}
+	}()
+	for number := int64(0); number < 5; number++ {
+		if err := nextIs(items, &Item{Number: number}); err != nil {
+			return err
+		}
+	}
+	time.Sleep(20 * time.Millisecond)
+	go stream.Send(&Item{Text: "end"})
+	if err := nextIs(items, &Item{Text: "end"}); err != nil {
+		return err
+	}
+	return stream.Close()
+}
+
+func nextIs(items chan *Item, wanted *Item) error {
+	select {
+	case item := <-items:
+		return expect("item", item, wanted)
+	case <-time.After(3 * time.Second):
+		return fmt.Errorf("no item for 3 s, instead of %v", wanted)
+	}
 }
 
 func emptyStream() error {

@@ -26,7 +26,8 @@ func init() {
 		"deadline_is_propagated":     deadlineIsPropagated,
 		"error_code_and_detail":      func() error { return failing("no such user", 404) },
 		"error_text_special":         func() error { return failing(special, 409) },
-		"error_plain_text":           errorPlainText,
+		"error_plain_text":           func() error { return failingPlainly("plain ☺ text") },
+		"error_text_percent":         errorTextPercent,
 		"custom_metadata":            customMetadata,
 		"metadata_case_folding":      metadataCaseFolding,
 		"unknown_endpoint":           func() error { return unknown(*name, "Interop.Nowhere", "Nowhere") },
@@ -119,9 +120,17 @@ func failing(text string, code int32) error {
 	return expectError(err, "interop.fail", code, text)
 }
 
-func errorPlainText() error {
-	err := call("Interop.Fail", &Item{Text: "plain ☺ text"}, new(Item))
-	if err == nil || !strings.Contains(err.Error(), "plain ☺ text") {
+func errorTextPercent() error {
+	const percent = "100% sure, 5%d of %s"
+	if err := failing(percent, 409); err != nil {
+		return err
+	}
+	return failingPlainly(percent)
+}
+
+func failingPlainly(text string) error {
+	err := call("Interop.Fail", &Item{Text: text}, new(Item))
+	if err == nil || !strings.Contains(err.Error(), text) {
 		return fmt.Errorf("not the text: %v", err)
 	}
 	return nil
@@ -238,7 +247,7 @@ func soak(through client.Client, count int) error {
 }
 
 func channelSoak() error {
-	for done := 0; done < *calls/10; done += 100 {
+	for done := 0; done < *calls; done += 100 {
 		if err := soak(newClient(), 100); err != nil {
 			return err
 		}

@@ -116,6 +116,27 @@ func (*Interop) Chat(_ context.Context, stream server.Stream) error {
 	}
 }
 
+// Duplex sends so many items on its own, while it waits for one more, which it answers.
+func (*Interop) Duplex(_ context.Context, stream server.Stream) error {
+	first, last := new(Item), new(Item)
+	if err := stream.Recv(first); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for number := int64(0); number < first.Number; number++ {
+			time.Sleep(50 * time.Millisecond) // a faster stream is overwritten (docs/wire.md §3.4)
+			_ = stream.Send(&Item{Number: number}) // a server's Send tells no failure (docs/wire.md §9.2)
+		}
+	}()
+	if err := stream.Recv(last); err != nil {
+		return err
+	}
+	<-done
+	return stream.Send(last)
+}
+
 // Nothing is a stream without a message.
 func (*Interop) Nothing(context.Context, server.Stream) error { return nil }
 

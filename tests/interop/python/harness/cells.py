@@ -18,11 +18,13 @@ CASES = {
     "server_stream_fast": FRAMED,
     "client_stream": FRAMED,
     "ping_pong": FRAMED,
+    "full_duplex": TYPED,
     "empty_stream": FRAMED,
     "cancel_after_first_response": FRAMED,
     "error_code_and_detail": FRAMED,
     "error_text_special": FRAMED,
     "error_plain_text": FRAMED,
+    "error_text_percent": FRAMED,
     "unknown_endpoint": FRAMED,
     "publish_broadcast": TYPED,
     "publish_queue_group": TYPED,
@@ -86,6 +88,16 @@ class Deviation:
 
 
 DEVIATIONS = [
+    Deviation(
+        ("full_duplex",),
+        "a peer of v1.18 that waits for a message cannot send one meanwhile: one lock serves both (put right in v2.0)",
+        clients=("v1",),
+    ),
+    Deviation(
+        ("full_duplex",),
+        "the same lock in the server",
+        servers=("v1",),
+    ),
     Deviation(
         ("server_stream_fast",),
         "a server of v4.10 and v5.0 overwrites the messages of a stream that are still to be sent; with pauses between "

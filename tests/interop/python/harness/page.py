@@ -3,12 +3,16 @@
 Usage: python page.py prints it; with --write it goes into the page, with --check the page has to have it already.
 """
 
+import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.cells import CASES, DEVIATIONS, FRAMED, GO, PAIRS, Cell
 
-PAGE = Path(__file__).parent.parent.parent.parent.parent / "docs" / "go-micro.md"
+ROOT = Path(__file__).parent.parent.parent.parent.parent
+PAGE = ROOT / "docs" / "go-micro.md"
+BY_HAND = ROOT / "tests" / "wired" / "test_golden_calls.py"
 BEGIN, END = "<!-- matrix: begin -->\n", "<!-- matrix: end -->\n"
 NAMES = {"python": "Python"} | {peer: f"Go {version}" for peer, version in GO.items()}
 
@@ -19,7 +23,17 @@ def matrix() -> str:
     lines = [f"| case | codecs | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
     lines += [_row(case) for case in CASES]
     lines += ["", *(f"{number}. {each.reason}" for number, each in enumerate(DEVIATIONS, 1))]
+    lines += ["", "| what cannot be run here | tried with bytes made by hand |", "|---|---|", *_made_by_hand()]
     return "\n".join(lines) + "\n"
+
+
+def _made_by_hand() -> Iterator[str]:
+    """Yield a row for each test of what Go Micro does in versions that cannot be had."""
+    classes = {each.name: each for each in ast.parse(BY_HAND.read_text("utf-8")).body if isinstance(each, ast.ClassDef)}
+    for test in classes["TestMadeByHand"].body:
+        if isinstance(test, ast.AsyncFunctionDef):
+            version, _, what = (ast.get_docstring(test) or "").partition(": ")
+            yield f"| {version} | `{test.name}`: {what} |"
 
 
 def _row(case: str) -> str:

@@ -65,6 +65,12 @@ class Interop:
         async for item in requests:
             yield Item(text=item.text, body=item.body, number=item.number + 1)
 
+    async def duplex(self, requests: AsyncIterator[Item]) -> AsyncIterator[Item]:
+        for number in range((await anext(requests)).number):
+            await anyio.sleep(0.02)
+            yield Item(number=number)
+        yield await anext(requests)
+
     async def nothing(self, requests: AsyncIterator[Item]) -> AsyncIterator[Item]:
         nothing: tuple[Item, ...] = ()
         for item in nothing:

@@ -1,5 +1,7 @@
 """Cases of streams."""
 
+import anyio
+
 from pypeer.client import Peer, case, eventually, expect
 from pypeer.item import Item
 
@@ -36,6 +38,27 @@ async def ping_pong(peer: Peer) -> None:
         for number in range(10):
             await stream.send(Item(text="ping", number=number))
             expect("answer", await stream.receive(), Item(text="ping", number=number + 1))
+
+
+@case
+async def full_duplex(peer: Peer) -> None:
+    """Either side sends while it waits for the other's next message."""
+    items: list[Item] = []
+    unasked = anyio.Event()
+    with anyio.fail_after(3):
+        async with peer.stream("Interop.Duplex") as stream, anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                async for item in stream:
+                    items.append(item)
+                    if len(items) == 5:
+                        unasked.set()
+
+            await stream.send(Item(number=5))
+            tasks.start_soon(read)
+            await unasked.wait()
+            await stream.send(Item(text="end"))
+    expect("items", items, [*(Item(number=number) for number in range(5)), Item(text="end")])
 
 
 @case

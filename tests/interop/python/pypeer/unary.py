@@ -11,6 +11,7 @@ from pypeer.client import Peer, case, expect
 from pypeer.item import Item, Note
 
 SPECIAL = "\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n"
+PERCENT = "100% sure, 5%d of %s"
 
 
 @case
@@ -92,6 +93,14 @@ async def error_plain_text(peer: Peer) -> None:
 
 
 @case
+async def error_text_percent(peer: Peer) -> None:
+    """A text with signs that Go's formatting knows arrives as it is."""
+    await failing(peer, PERCENT, 409)
+    error = await failure(peer, "Interop.Fail", Item(text=PERCENT))
+    assert PERCENT in error.detail, error.detail
+
+
+@case
 async def custom_metadata(peer: Peer) -> None:
     sent = {
         "X-Interop-Ascii": "plain",
@@ -156,7 +165,7 @@ async def soak(peer: Peer) -> None:
 
 @case
 async def channel_soak(peer: Peer) -> None:
-    for _ in range(0, peer.calls // 10, 100):
+    for _ in range(0, peer.calls, 100):
         async with peer.new_client() as client:
             await make_calls(peer, client, 100)
 
