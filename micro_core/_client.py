@@ -201,8 +201,8 @@ async def _not_open(call: Call) -> Any:
 
 
 def _dispatch(caller: Caller) -> CallNext:
-    async def dispatch(call: Call) -> Any:
-        return await (caller.open(call) if call.streaming else caller.call(call))
+    def dispatch(call: Call) -> Coroutine[Any, Any, Any]:
+        return caller.open(call) if call.streaming else caller.call(call)
 
     return dispatch
 

@@ -132,7 +132,9 @@ class RpcClient(Caller):
         await self._opened.aclose()
 
     async def call(self, call: Call) -> Any:
-        route, nodes = await self._prepare(call, self._defaults.timeout)
+        route, nodes = self._prepare(call, self._defaults.timeout)
+        if nodes is None:
+            nodes = await self._discovery.find(self._service_of(call), call.deadline)
         body = b"" if call.request is None else route.encode(call.request)  # docs/wire.md §3.3
         idempotent = call.options.idempotent
         if idempotent is None:
@@ -146,13 +148,15 @@ class RpcClient(Caller):
             raise
 
     async def open(self, call: Call) -> ClientStream[Any]:
-        route, nodes = await self._prepare(call, math.inf)
+        route, nodes = self._prepare(call, math.inf)
+        if nodes is None:
+            nodes = await self._discovery.find(self._service_of(call), call.deadline)
         self._budget.earn()
         stream: ClientStream[Any] = await self._attempts(call, nodes, (route, b""), False, self._send)
         return stream
 
-    async def _prepare(self, call: Call, timeout: float) -> tuple[Route, NodeList]:
-        """Set the call's deadline and headers; return how its values are coded, and the nodes to choose from."""
+    def _prepare(self, call: Call, timeout: float) -> tuple[Route, NodeList | None]:
+        """Set the call's deadline and headers; return how its values are coded, and the nodes if they are known."""
         if not self._open:
             raise Closed("the client is not open: use it in `async with`")
         options = call.options
@@ -170,12 +174,13 @@ class RpcClient(Caller):
             if len(self._routes) >= ROUTES_KEPT:
                 self._routes.clear()
             route = self._routes[key] = route_of(call, self._codecs, self._from_service)
-        service = self._defaults.proxy or call.service
         address = options.address or self._defaults.proxy_address
-        nodes = self._discovery.at_address(address) if address else self._discovery.known.get(service)
-        if nodes is None:
-            nodes = await self._discovery.find(service, deadline)
-        return route, nodes
+        if address:
+            return route, self._discovery.at_address(address)
+        return route, self._discovery.known.get(self._service_of(call))
+
+    def _service_of(self, call: Call) -> str:
+        return self._defaults.proxy or call.service
 
     def _carry_on(self, headers: Mapping[bytes, bytes], marked: Headers | None, call: Call) -> None:
         for name in self._propagate:
