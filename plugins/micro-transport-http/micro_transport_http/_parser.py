@@ -16,6 +16,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 
 from micro_core import Headers
 
+from ._familiar import FamiliarHeads
 from ._refusal import Refusal
 
 __all__ = ["MUX", "Received", "RequestParser", "ResponseParser", "canonical_name"]
@@ -77,11 +78,35 @@ class _Parser:
         self._chunked = False
         self._chunks = 0
         self._wire = 0
+        self._is_between = True
+        """Between two messages."""
+        self._familiar = FamiliarHeads(headers)
+        self._learning = b""
+        """What was fed from the beginning of the message on, where its head may be learned."""
 
     def feed(self, data: bytes) -> None:
         """Hand the messages in ``data`` to the receiver. Raises `Refusal`, and only that; nothing may follow it."""
+        if self._is_between:
+            data = self._feed_familiar(data)
         for at in range(0, len(data), _SLICE):
             self._feed(data[at : at + _SLICE] if len(data) > _SLICE else data)
+
+    def _feed_familiar(self, data: bytes) -> bytes:
+        """Hand on the messages in front whose heads are familiar, and which are whole; return the rest."""
+        read, at = self._familiar.read, 0
+        while not self.ended:
+            found = read(data, at)
+            if found is None:
+                break
+            headers, body, length = found
+            end = body + length
+            if length > self._body_limit or end > len(data):
+                break
+            at = end
+            self._received(headers, data[body:end])
+        rest = data[at:] if at else data
+        self._learning = rest
+        return rest
 
     def _feed(self, data: bytes) -> None:
         while data and not self.ended:
@@ -111,6 +136,7 @@ class _Parser:
 
     def on_message_begin(self) -> None:
         self.in_head = True
+        self._is_between = False
         self._wire = -1
 
     def on_header(self, raw: bytes, value: bytes) -> None:
@@ -253,8 +279,13 @@ class RequestParser(_Parser):
         headers, body = self._take()
         if not self.multiplexed:
             self.ended = not self._keep_alive
+        self._is_between = True
+        if self._learning:
+            if not (self.ended or self.asks_multiplexing or self.without_body):
+                self._familiar.learn(self._learning, headers)
+            self._learning = b""
         self._received(headers, body)
-        self.asks_multiplexing = False
+        self.asks_multiplexing = self.without_body = False
 
 
 class ResponseParser(_Parser):
@@ -264,7 +295,8 @@ class ResponseParser(_Parser):
         super().__init__(received, headers=headers, body=body)
         self._http: HttpResponseParser = HttpResponseParser(self)
         self._keep_alive = True
-        self.status = 0
+        self.status = 200
+        """Of the message that is handed on."""
         self._until_eof = False
 
     def _upgraded(self) -> bytes:
@@ -288,7 +320,14 @@ class ResponseParser(_Parser):
     def on_message_complete(self) -> None:
         headers, body = self._take()
         self._until_eof = False
+        self._is_between = True
         if 100 <= self.status < 200 and self.status != 101:
+            self._learning = b""
             return
         self.ended = not self._keep_alive
+        if self._learning:
+            if self.status == 200 and not self.ended:
+                self._familiar.learn(self._learning, headers)
+            self._learning = b""
         self._received(headers, body)
+        self.status = 200

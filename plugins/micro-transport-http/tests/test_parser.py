@@ -315,3 +315,100 @@ def test_random_and_mutated_requests_give_the_same_however_they_are_cut(text: by
 @given(text=st.binary(max_size=200) | mutated().map(lambda text: text.replace(b"POST / HTTP/1.1", b"HTTP/1.1 200 OK")))
 def test_random_and_mutated_responses_raise_nothing_but_refusals(text: bytes) -> None:
     whole_and_bytewise(ResponseParser, text)
+
+
+ODD_LINES = [
+    b"",
+    b"micro-id: 9\r\n",
+    b"timeout: 9\r\n",
+    b"Content-Length: 3\r\n",
+    b"content-length: 2\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Host: elsewhere\r\n",
+    b"X-Trace: Timeout: 5\r\n",
+    b" folded\r\n",
+    b"accept: x\r\n",
+]
+STARTS = {
+    RequestParser: [
+        START,
+        b"POST / HTTP/1.1\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n",
+        b"POST / HTTP/1.0\r\nHost: a\r\n",
+    ],
+    ResponseParser: [
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 408 Late\r\n",
+        b"HTTP/1.1 100 Continue\r\n",
+        b"HTTP/1.0 200 OK\r\n",
+    ],
+}
+
+
+@st.composite
+def usual(draw: st.DrawFn, kind: Any) -> list[bytes]:
+    """Return messages as our writer writes them, with here and there one line more, or some other byte."""
+    start = draw(st.sampled_from(STARTS[kind][:1] * 6 + STARTS[kind]))
+    lines = draw(st.sampled_from([b"Accept: a\r\n", b"Accept: b\r\nMicro-Topic: t\r\n"])) + draw(
+        st.sampled_from(ODD_LINES)
+    )
+    messages = []
+    for _ in range(draw(st.integers(2, 5))):
+        timeout = draw(
+            st.sampled_from([b"", b"Timeout: 5\r\n", b"Timeout: 70\r\n", b"Timeout: x\r\n", b"Timeout: \r\n"])
+        )
+        length = draw(st.sampled_from([b"2", b"2", b"02", b"0", b"1", b"+2", b"99999"]))
+        id = draw(st.sampled_from([b"1", b"22", b"", b"x"]))
+        text = b"%bMicro-Id: %b\r\n%b%bContent-Length: %b\r\n\r\nhi" % (start, id, lines, timeout, length)
+        if draw(st.integers(0, 5)) == 0:
+            at = draw(st.integers(0, len(text) - 1))
+            text = text[:at] + draw(st.sampled_from([b"\r", b"\n", b" ", b"9", b":"])) + text[at + 1 :]
+        messages.append(text)
+    return messages
+
+
+@pytest.mark.parametrize("multiplexed", [False, True])
+@pytest.mark.parametrize("kind", [RequestParser, ResponseParser])
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_familiar_head_is_read_as_it_was_the_first_time(kind: Any, multiplexed: bool, data: st.DataObject) -> None:
+    """Message by message heads become familiar, byte by byte none does."""
+    messages = data.draw(usual(kind))
+
+    def read(pieces: list[bytes]) -> tuple[list[Any], int]:
+        found: list[Any] = []
+
+        def received(headers: Headers, body: bytes) -> None:
+            state = [getattr(parser, name, None) for name in ("status", "without_body", "asks_multiplexing", "ended")]
+            found.append((headers, body, state))
+
+        parser = kind(received, headers=400, body=1000)
+        parser.multiplexed = multiplexed
+        try:
+            for piece in pieces:
+                parser.feed(piece)
+        except Refusal as refusal:
+            return found, refusal.status
+        return found, 0
+
+    text = b"".join(messages)
+    assert read(messages) == read([text[at : at + 1] for at in range(len(text))])
+
+
+def test_heads_become_familiar() -> None:
+    """httptools sees the first message of a kind, and what is not of the usual form."""
+    messages: list[Any] = []
+    parser = RequestParser(lambda headers, body: messages.append((headers, body)), headers=1000, body=1000)
+    usual = START + b"Micro-Id: %d\r\nAccept: a\r\nTimeout: %d\r\nContent-Length: %d\r\n\r\n%b"
+    parser.feed(usual % (1, 5, 1, b"a"))
+    seen_by_httptools: list[bytes] = []
+    parser.on_body = seen_by_httptools.append  # type: ignore[method-assign]
+    parser.feed(usual % (2, 60, 2, b"bb") + usual % (3, 7, 0, b""))
+
+    assert messages[1:] == [
+        ({b"Micro-Id": b"2", b"Timeout": b"60", b"Accept": b"a"}, b"bb"),
+        ({b"Micro-Id": b"3", b"Timeout": b"7", b"Accept": b"a"}, b""),
+    ]
+    assert seen_by_httptools == []
