@@ -69,14 +69,14 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._wake()
         self.owner.writable(True)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, alone: bool = False) -> None:
         if self.lost:
             return
-        if not self._out:
+        if not (self._out or alone):
             self._loop.call_soon(self._flush)
         self._out.append(data)
         self._size += len(data)
-        if len(self._out) == _TOGETHER or self._size > HIGH_WATER:
+        if alone or len(self._out) == _TOGETHER or self._size > HIGH_WATER:
             self._flush()
 
     def _flush(self) -> None:

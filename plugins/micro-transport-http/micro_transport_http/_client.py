@@ -204,7 +204,7 @@ class MuxConnection(_Connection):
         self._waiting[id] = (waiter, deadline)
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
-        self.link.write(data)
+        self.link.write(data, alone=len(self._waiting) == 1)
         return waiter
 
     def forget(self, id: bytes) -> None:

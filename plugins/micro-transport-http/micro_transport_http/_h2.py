@@ -189,7 +189,7 @@ class StreamLink(Link):
         self._sending: list[Waiter] = []
         self.local, self.remote, self.peer = under.local, under.remote, under.peer
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, alone: bool = False) -> None:
         if not self.lost and self._finishing is None:
             self._connection.send_body(self._stream, data, ends=False)
             self._look()

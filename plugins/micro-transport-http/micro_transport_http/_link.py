@@ -47,8 +47,11 @@ class Link(ABC):
     """Why TLS ended it, a sentence about the peer; nothing was executed then."""
 
     @abstractmethod
-    def write(self, data: bytes) -> None:
-        """Queue ``data``; what is queued in one turn of the loop leaves in one write. Without a peer it is dropped."""
+    def write(self, data: bytes, *, alone: bool = False) -> None:
+        """Queue ``data``; it leaves with what else is queued in this turn of the loop, or at once if it is ``alone``.
+
+        Without a peer it is dropped.
+        """
 
     @abstractmethod
     async def drain(self) -> None:

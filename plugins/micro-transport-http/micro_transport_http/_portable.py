@@ -123,7 +123,7 @@ class PortableLink(Link):
             self._caught_up.set()
             self.owner.writable(True)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, alone: bool = False) -> None:
         if self.lost:
             return
         self._out.append(data)

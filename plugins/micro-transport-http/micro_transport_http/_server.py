@@ -275,8 +275,8 @@ class ServerConnection:
     def answer(self, request: HttpRequest, head: Head, headers: Headers, body: bytes) -> None:
         """Write the answer to a request, and go on with the next."""
         if self._multiplexed:
-            self._link.write(safe_message(ANSWER, head, request.key, headers, body))
             self._calls.pop(request.key, None)
+            self._link.write(safe_message(ANSWER, head, request.key, headers, body), alone=not self._calls)
             if self._waiting:
                 self._hand_on()
                 self._adjust_reading()
