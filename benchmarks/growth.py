@@ -1,4 +1,4 @@
-"""How costs grow: with the nodes of a service, with the services that are known."""
+"""How costs grow: with the nodes of a service, with the services that are known, with a topic's subscribers."""
 
 import json
 import subprocess
@@ -7,18 +7,21 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import pubsub
 from measuring import US, Goal, Row, judge, tell
 from peers.processes import FOLDER, SERVICE, Result, command, cores, environment, serving, turn
 
 MANY, ONE = "64:json:64", "1:json:64"
-NODES, SERVICES = (3, 30, 300, 1000), (10, 100, 1000)
+NODES, SERVICES, SUBSCRIBERS = (3, 100, 1000), (10, 1000), (1, 20, 200)
 SERVERS = 3
-TITLES = {"nodes": "a call, by nodes of its service", "services": "a call, by services known"}
+CONNECTED = 3.0
+"""Seconds of a work in which every one of 1,000 nodes has its connection before the measured part begins."""
+COPIES = 20_000
 
 
 def measure(turns: int, seconds: float) -> list[Row]:
     """Return a row for each size, as `nodes 3`, whose rate is what can be done in a second."""
-    return [*calls(turns, seconds), *discovery(turns)]
+    return [*calls(turns, max(seconds, CONNECTED)), *discovery(turns), *publishing(turns)]
 
 
 def calls(turns: int, seconds: float) -> list[Row]:
@@ -70,6 +73,19 @@ def discovery(turns: int) -> list[Row]:
     return rows
 
 
+def publishing(turns: int) -> list[Row]:
+    """Messages to a topic with so many subscribers in one process; the rate is that of copies."""
+    rows = []
+    for count in SUBSCRIBERS:
+        results = []
+        for number in range(turns):
+            tell(f"growth, turn {number + 1} of {turns}: {count} subscribers")
+            rate = pubsub.one_turn(US, 1, COPIES // count, times=count)["rate"] * count
+            results.append({"rate": rate, "p50": 1 / rate})
+        rows.append(Row.of(f"a copy, subscribers {count}", US, results))
+    return rows
+
+
 def table(rows: list[Row]) -> str:
     lines = ["| | per second | p50 µs | client CPU µs |", "|---|---:|---:|---:|"]
     for row in rows:
@@ -79,7 +95,14 @@ def table(rows: list[Row]) -> str:
 
 def goals(rows: list[Row]) -> list[Goal]:
     cost = {row.work: row.client_cpu for row in rows}
+    copy = {row.work: row.p50 for row in rows}
     return [
+        Goal(
+            "cost of a copy, 200 subscribers to 1",
+            copy["a copy, subscribers 200"] / copy["a copy, subscribers 1"],
+            1.1,
+            at_most=True,
+        ),
         Goal("cost of a call, 1,000 nodes to 3", cost["nodes 1000"] / cost["nodes 3"], 1.1, at_most=True),
         Goal("cost of a call, 1,000 services to 10", cost["services 1000"] / cost["services 10"], 1.1, at_most=True),
     ]

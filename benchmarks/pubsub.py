@@ -30,14 +30,18 @@ def measure(turns: int, seconds: float) -> list[Row]:
     return rows
 
 
-def one_turn(peer: str, subscribers: int, messages: int) -> Result:
-    """Return the rate of one publisher. Raises SystemExit where a message was lost: none of them may lose any."""
+def one_turn(peer: str, subscribers: int, messages: int, *, times: int = 1) -> Result:
+    """Return the rate of one publisher. Raises SystemExit where a message was lost: none of them may lose any.
+
+    Our subscribers may be there many ``times`` each.
+    """
     subscriber_core, publisher_core = cores()
     module = f"peers.pub_{peer.removeprefix('on_')}"
     with at_most(120), ExitStack() as running:
         broker = running.enter_context(nats_server()) if peer == "on_faststream" else ""
         started = [
-            running.enter_context(subscribing(module, messages, broker, subscriber_core)) for _ in range(subscribers)
+            running.enter_context(subscribing(module, messages, broker or str(times), subscriber_core))
+            for _ in range(subscribers)
         ]
         for process in started:
             running.callback(process.kill)
@@ -48,15 +52,15 @@ def one_turn(peer: str, subscribers: int, messages: int) -> Result:
         )  # fmt: skip
         begun = json.loads(done.stdout)
         ends = [json.loads(process.stdout.readline()) for process in started if process.stdout]
-    lost = sum(messages - end["received"] for end in ends)
+    lost = sum(messages * times - end["received"] for end in ends)
     if lost:
         raise SystemExit(f"{peer} lost {lost} of {messages * subscribers} messages")
     return {"rate": messages / (max(end["at"] for end in ends) - begun["at"])}
 
 
-def subscribing(module: str, messages: int, broker: str, core: int) -> "subprocess.Popen[str]":
+def subscribing(module: str, messages: int, argument: str, core: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        command("-m", module, "subscribe", str(messages), broker, core=core),
+        command("-m", module, "subscribe", str(messages), argument, core=core),
         cwd=FOLDER, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
 

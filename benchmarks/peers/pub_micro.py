@@ -1,4 +1,7 @@
-"""Publishing on this framework: `subscribe COUNT` or `publish COUNT`, by discovery and the http broker."""
+"""Publishing on this framework, by discovery and the http broker: `publish COUNT`, or `subscribe COUNT [TIMES]`.
+
+The subscriber is there as many TIMES, each of which gets its copies of the messages.
+"""
 
 import json
 import os
@@ -15,16 +18,18 @@ from .processes import SERVICE
 TOPIC = f"{SERVICE}.greetings"
 
 
-def subscribe(expected: int) -> None:
+def subscribe(expected: int, times: int) -> None:
     service = Service(f"{SERVICE}-{os.getpid()}")
     received = 0
 
-    @service.subscriber(TOPIC)
     async def take(message: Hello) -> None:
         nonlocal received
         received += 1
-        if received == expected:
+        if received == expected * times:
             print(json.dumps({"received": received, "at": time.monotonic()}), flush=True)
+
+    for _ in range(times):
+        service.subscriber(TOPIC)(take)
 
     @service.after_start
     def say_where() -> None:
@@ -46,6 +51,6 @@ async def publish(count: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "subscribe":
-        subscribe(int(sys.argv[2]))
+        subscribe(int(sys.argv[2]), int((sys.argv[3:] or ["1"])[0]))
     else:
         anyio.run(publish, int(sys.argv[2]), backend_options={"use_uvloop": True})
