@@ -85,7 +85,7 @@ class Subscribers:
 
     def _handler(self, wanted: _Wanted) -> Callable[[str, Message], Any]:
         async def handle(topic: str, message: Message) -> None:
-            context = Context(message.headers, service=self._service, endpoint=topic)
+            context = Context(message.headers, service=self._service, endpoint=topic, peer=message.peer)
             token = _current.set(context)
             try:
                 await wanted.deliver(message, context)

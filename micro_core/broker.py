@@ -14,7 +14,10 @@ from micro_core.message import Message
 __all__ = ["Broker", "DeadLetter", "EventHandler", "PublishStats", "Subscription"]
 
 EventHandler: TypeAlias = Callable[[str, Message], Awaitable[None]]
-"""Takes topic and message; returning acknowledges it, raising does not."""
+"""Takes topic and message, with the names in `Message.peer` where its publisher was verified (docs/tls.md).
+
+Returning acknowledges it, raising does not.
+"""
 
 DeadLetter: TypeAlias = Callable[[str, Message, Exception], Awaitable[None]]
 """Takes topic, message and the last error of a message whose handler failed every time; returning acknowledges it."""

@@ -25,11 +25,16 @@ def canonical(name: str) -> str:
 class Message:
     """Headers and a body: one request, one reply, one event."""
 
-    __slots__ = ("body", "headers")
+    __slots__ = ("body", "headers", "peer")
 
-    def __init__(self, headers: Headers, body: bytes = b"") -> None:
+    def __init__(self, headers: Headers, body: bytes = b"", peer: tuple[str, ...] = ()) -> None:
         self.headers = headers
         self.body = body
+        self.peer = peer
+        """The names that the publisher of a message was verified by, as the broker that delivers it found them.
+
+        They are no part of what is sent: a broker ignores those of a message that it publishes.
+        """
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Message) and self.headers == other.headers and self.body == other.body

@@ -14,7 +14,18 @@ import pytest
 
 from micro_broker_http.broker import HttpBroker
 from micro_broker_http.envelope import Form
-from micro_core import Client, Context, Forbidden, Message, PluginHost, PublishError, Service, Tls, Unauthorized
+from micro_core import (
+    Client,
+    Context,
+    Forbidden,
+    Message,
+    PluginHost,
+    PublishError,
+    Service,
+    Tls,
+    Unauthorized,
+    current_context,
+)
 from micro_core.builtin.memory_network import MemoryNetwork
 from micro_core.builtin.registry_memory import MemoryRegistry
 from micro_extension_auth import Auth, digest
@@ -80,6 +91,23 @@ async def test_a_caller_is_known_by_its_certificate(tls: Any) -> None:
             with pytest.raises(Forbidden, match=r"127\.0\.0\.1, stranger may not ask for 'Greeter\.Hello'"):
                 await stranger.call("greeter", "Greeter.Hello", {"name": "John"}, str)
     assert town.seen == [("mailer", "127.0.0.1")]
+
+
+async def test_a_subscriber_knows_the_publisher_by_its_certificate(tls: Any) -> None:
+    town = Town()
+    greeter = town.greeter(tls("greeter"), Auth())
+
+    @greeter.subscriber("signed")
+    async def signed(message: str, context: Context) -> None:
+        ambient = current_context()
+        assert ambient is not None
+        town.seen.append((message, context.peer, ambient.peer))
+
+    async with greeter:
+        for name in ("mailer", "biller"):
+            async with Client(**town.parts(tls(name), Auth())) as client:
+                await client.publish("signed", f"from {name}", confirm=True)
+    assert town.seen == [(f"from {name}", (name, "127.0.0.1"), (name, "127.0.0.1")) for name in ("mailer", "biller")]
 
 
 async def test_a_message_needs_a_token_and_none_is_shown(

@@ -79,7 +79,7 @@ class BrokerApp:
         if body is None:
             return None
         serve = self._serve_batch if path == PATH else self._serve_envelope
-        return await serve(inbox, headers, body, receive, send)
+        return await serve(inbox, headers, body, peer, receive, send)
 
     def _refusal(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], inbox: Inbox | None, peer: tuple[str, ...]
@@ -142,7 +142,13 @@ class BrokerApp:
         return bytes(body)
 
     async def _serve_envelope(
-        self, inbox: Inbox | None, headers: Mapping[bytes, bytes], body: bytes, receive: Receive, send: Send
+        self,
+        inbox: Inbox | None,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        peer: tuple[str, ...],
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Serve a Go peer: 200 as soon as the message could be read and was handled, if anybody wanted it."""
         try:
@@ -152,6 +158,7 @@ class BrokerApp:
         if inbox is not None and inbox.subscription.topic == topic and not inbox.leaving:
             if inbox.full:
                 return await _refuse(send, 503, "too much is waiting")
+            message.peer = peer
             ticket = inbox.take([(None, message)])
             try:
                 while not (ticket.settled or inbox.ended):
@@ -161,7 +168,13 @@ class BrokerApp:
         return await _answer(send, 200, b"", b"")
 
     async def _serve_batch(
-        self, inbox: Inbox | None, headers: Mapping[bytes, bytes], body: bytes, receive: Receive, send: Send
+        self,
+        inbox: Inbox | None,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        peer: tuple[str, ...],
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Serve a peer of ours: acknowledge line by line."""
         if headers.get(b"content-type") != BATCH_TYPE:
@@ -175,7 +188,7 @@ class BrokerApp:
         except DecodeError as error:
             return await _refuse(send, 400, str(error), close=False)
         ticket = inbox.take(
-            [((batch.publisher, item.number), Message(item.headers, item.body)) for item in batch.items]
+            [((batch.publisher, item.number), Message(item.headers, item.body, peer)) for item in batch.items]
         )
         try:
             await _acknowledge(ticket, inbox, receive, send)

@@ -15,6 +15,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 
+from micro_broker_http.handshakes import log_refusal
 from micro_core.tls import peer_names
 
 __all__ = ["serve"]
@@ -35,10 +36,13 @@ async def serve(
     async def connected(stream: Any) -> None:
         names: tuple[str, ...] = ()
         if tls is not None:
+            remote = stream.transport_stream.socket.getpeername()
             try:
                 with trio.fail_after(config.ssl_handshake_timeout):
                     await stream.do_handshake()
-            except (trio.BrokenResourceError, trio.TooSlowError):
+            except (trio.BrokenResourceError, trio.TooSlowError) as error:
+                why = None if isinstance(error, trio.TooSlowError) else error.__cause__ or error
+                log_refusal(remote, why, config.ssl_handshake_timeout)
                 await trio.aclose_forcefully(stream)
                 return
             names = peer_names(stream)

@@ -16,6 +16,7 @@ class TestHttpBrokerUnderTls(BrokerConformance):
     """Both ends prove who they are, and speak HTTP/2."""
 
     small_outbox = {"outbox_messages": 3}
+    publisher = ("mailer", "127.0.0.1")
 
     @pytest.fixture(autouse=True)
     def _certificates(self, authority):

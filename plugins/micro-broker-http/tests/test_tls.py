@@ -9,10 +9,11 @@ import anyio
 import httpx
 import pytest
 
+from micro_broker_http.batch import BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_broker_http.broker import HttpBroker
 from micro_broker_http.client import PostClient
 from micro_broker_http.envelope import Form
-from micro_core import ConfigError, PublishError, Subscription, Tls
+from micro_core import ConfigError, Message, PublishError, Subscription, Tls
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +65,73 @@ async def test_a_stranger_posts_with_either_http(registry, collector, tls, http2
             answer = await stranger.post(url, content=json.dumps(envelope))
     assert (answer.status_code, answer.http_version) == (200, "HTTP/2" if http2 else "HTTP/1.1")
     assert got.bodies == [b"hello"]
+
+
+@pytest.fixture
+def mutual(authority):
+    """Return a function from a name to settings with which both ends prove who they are."""
+
+    def settings(name):
+        cert, key = authority.issue(name, names=("127.0.0.1", f"{name}.example"))
+        return Tls(cert=cert, key=key, ca=authority.file, client_ca=authority.file)
+
+    return settings
+
+
+async def test_a_message_has_the_names_of_its_own_publisher(registry, collector, message, mutual):
+    got = collector()
+    async with (
+        HttpBroker(registry, tls=mutual("mailer")) as mailer,
+        HttpBroker(registry, tls=mutual("biller")) as biller,
+        mailer.subscribe(Subscription(topic="t", handler=got)),
+    ):
+        for number in range(5):
+            for publisher in (mailer, biller):
+                await publisher.publish("t", message(b"%d" % number))
+        await got.wait_for(10)
+    names = [m.peer for _, m in sorted(got.got, key=lambda pair: (pair[1].body, pair[1].peer))]
+    assert names == [("biller", "127.0.0.1", "biller.example"), ("mailer", "127.0.0.1", "mailer.example")] * 5
+
+
+async def test_who_was_asked_for_no_certificate_has_no_names(registry, collector, message, tls):
+    got = collector()
+    async with HttpBroker(registry, tls=tls) as broker, broker.subscribe(Subscription(topic="t", handler=got)):
+        await broker.publish("t", message(b"1"), confirm=True)
+    assert got.got[0][1].peer == ()
+
+
+@pytest.mark.parametrize("http2", [True, False])
+async def test_what_a_stranger_posts_has_its_names(registry, collector, mutual, http2):
+    got, own = collector(), mutual("stranger").for_client(["h2", "http/1.1"] if http2 else ["http/1.1"])
+    async with (
+        HttpBroker(registry, tls=mutual("mailer")) as broker,
+        broker.subscribe(Subscription(topic="t", handler=got)),
+    ):
+        (record, *_) = await registry.lookup(Form.V2.value)
+        async with httpx.AsyncClient(http2=http2, verify=own, trust_env=False) as stranger:
+            envelope = {"Header": {"Micro-Topic": "t"}, "Body": ""}
+            url = f"https://{broker.address}/?id={record.nodes[0].id}"
+            answers = [await stranger.post(url, content=json.dumps(envelope)) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [m.peer for _, m in got.got] == [("stranger", "127.0.0.1", "stranger.example")] * 2
+
+
+async def test_a_message_keeps_the_names_of_who_posted_it_first(registry, collector, mutual):
+    """A publisher may post a message again, on another connection; who posts another's changes nothing."""
+    got = collector()
+    body = encode_batch(b"0123456789ab", [encode_item(1, Message({}, b"hi"))])
+    async with (
+        HttpBroker(registry, tls=mutual("mailer")) as broker,
+        broker.subscribe(Subscription(topic="t", handler=got)),
+    ):
+        (record, *_) = await registry.lookup(Form.V2.value)
+        url = f"https://{broker.address}{PATH}?id={record.nodes[0].id}"
+        for name in ("mailer", "stranger"):
+            verify = mutual(name).for_client(["http/1.1"])
+            async with httpx.AsyncClient(verify=verify, trust_env=False) as client:
+                answer = await client.post(url, content=body, headers={"Content-Type": BATCH_TYPE.decode()})
+                assert answer.content.endswith(b"1\n")
+    assert [m.peer for _, m in got.got] == [("mailer", "127.0.0.1", "mailer.example")]
 
 
 async def long_rest(seconds):

@@ -29,6 +29,8 @@ class BrokerConformance(Suite):
     """The configuration string of the registry that the broker gets."""
     small_outbox: ClassVar[Mapping[str, Any]] = {}
     """Options for an outbox that few messages fill."""
+    publisher: ClassVar[tuple[str, ...]] = ()
+    """The names that a subscriber verifies the brokers of the tests by; none where they prove nothing."""
 
     @asynccontextmanager
     async def broker(self, options: Mapping[str, Any] | None = None) -> AsyncIterator[Broker]:
@@ -130,6 +132,13 @@ class BrokerConformance(Suite):
                 await here.publish(self.topic, Message({b"Kept": b"1"}, b""), confirm=True)
         assert [headers.get(b"Kept") for headers in seen] == [b"1", b"1"]
 
+    @promise()
+    async def test_a_message_has_the_names_that_its_publisher_was_verified_by_and_no_others(self) -> None:
+        inbox = Inbox()
+        async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox)):
+            await here.publish(self.topic, Message({}, b"one", peer=("somebody", "else")), confirm=True)
+        assert [message.peer for _, message in inbox.messages] == [self.publisher]
+
     # How many at a time
 
     @promise()
@@ -221,6 +230,13 @@ class BrokerConformance(Suite):
         async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox, retries=2)):
             await here.publish(self.topic, Message({}, b"one"), confirm=True)
         assert inbox.bodies == [b"one"] * 3
+
+    @promise(needs="retries")
+    async def test_a_message_that_is_handled_again_keeps_the_names_of_its_publisher(self) -> None:
+        inbox = Inbox(failures=1)
+        async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox, retries=1)):
+            await here.publish(self.topic, Message({}, b"one"), confirm=True)
+        assert [message.peer for _, message in inbox.messages] == [self.publisher] * 2
 
     @promise(needs="retries")
     async def test_a_message_is_retried_as_often_as_asked_for_and_no_more(self) -> None:

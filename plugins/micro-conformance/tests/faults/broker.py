@@ -82,6 +82,25 @@ class OneMessageForAll(Faulty):
         await handler(topic, shared if shared.body == message.body and b"Kept" in message.headers else message)
 
 
+class BelievesThePublisher(Faulty):
+    """Hands on the names that the publisher wrote."""
+
+    async def publish(self, topic, message, *, confirm=False):
+        self.network.written = message.peer
+        await super().publish(topic, message, confirm=confirm)
+
+    async def on_handle(self, handler, topic, message):
+        await handler(topic, Message(message.headers, message.body, self.network.written))
+
+
+class OthersNamesAtTheSecondAttempt(Faulty):
+    came = 0
+
+    async def on_handle(self, handler, topic, message):
+        self.came += 1
+        await handler(topic, Message(message.headers, message.body, ("other",) if self.came > 1 else ()))
+
+
 class TwoAtATime(Faulty):
     """Handles two messages at a time for handlers that hold theirs."""
 
@@ -259,6 +278,8 @@ FAULTS = {
     "test_other_topics_stay_away": TopicsBeginAlike,
     "test_messages_keep_their_order": TwoChangePlaces,
     "test_a_message_changed_by_one_subscriber_is_whole_for_the_others": OneMessageForAll,
+    "test_a_message_has_the_names_that_its_publisher_was_verified_by_and_no_others": BelievesThePublisher,
+    "test_a_message_that_is_handled_again_keeps_the_names_of_its_publisher": OthersNamesAtTheSecondAttempt,
     "test_one_message_is_handled_at_a_time_unless_more_are_asked_for": TwoAtATime,
     "test_as_many_as_asked_for_are_handled_at_a_time_and_no_more": FourAtATime,
     "test_publishing_to_nobody_is_an_error": NobodyIsFine,

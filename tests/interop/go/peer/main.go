@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"go-micro.dev/v5/broker"
+	"go-micro.dev/v5/transport"
 )
 
 var (
@@ -19,6 +20,7 @@ var (
 	member      = flag.String("member", "", "a second server, in the same queue group")
 	contentType = flag.String("content-type", "application/json", "how values are written")
 	calls       = flag.Int("calls", 0, "how many calls a soak makes")
+	secure      = flag.Bool("secure", false, "speak TLS, with what Go Micro does on its own")
 	nodes       = flag.Int("nodes", 1, "how many nodes the server registers")
 )
 
@@ -29,6 +31,11 @@ func main() {
 	}
 	if err := broker.DefaultBroker.Init(broker.Addrs(hostOf(*address) + ":0")); err != nil {
 		log.Fatal(err)
+	}
+	if *secure {
+		if err := transport.DefaultTransport.Init(transport.Secure(true)); err != nil {
+			log.Fatal(err)
+		}
 	}
 	if *role == "client" {
 		runCases()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 from harness.network import Network, Program
 
@@ -15,6 +18,8 @@ CONTENT_TYPES = {
     "json-rpc": "application/json-rpc",
     "proto-rpc": "application/proto-rpc",
 }
+Settings: TypeAlias = Mapping[str, str]
+NONE: Settings = MappingProxyType({})
 PROTOBUF = ("protobuf", "proto-rpc")
 """What a Python peer needs protobuf messages for."""
 
@@ -31,20 +36,28 @@ class Peers:
         """Return what starts peers that run on one core."""
         return replace(self, core=core)
 
-    def server(self, peer: str, network: Network, *flags: str, content: str = "json") -> Program:
-        """Start a server in ``network``; returns once it is registered."""
-        server = self.starting(peer, network, *flags, content=content)
+    def server(
+        self, peer: str, network: Network, *flags: str, content: str = "json", settings: Settings = NONE
+    ) -> Program:
+        """Start a server in ``network``, with variables of its own; returns once it is registered."""
+        server = self.starting(peer, network, *flags, content=content, settings=settings)
         server.line_with("ready")
         return server
 
-    def starting(self, peer: str, network: Network, *flags: str, content: str = "json") -> Program:
-        """Start a server, which says ``ready`` once it is registered."""
-        return network.start(*self._command(peer), "--role", "server", *flags, **self._environment(content))
+    def starting(
+        self, peer: str, network: Network, *flags: str, content: str = "json", settings: Settings = NONE
+    ) -> Program:
+        """Start a server, which says ``ready`` and its address once it is registered."""
+        environment = {**self._environment(content), **settings}
+        return network.start(*self._command(peer), "--role", "server", *flags, **environment)
 
-    def client(self, peer: str, network: Network, cases: str, *flags: str, content: str = "json") -> Program:
+    def client(
+        self, peer: str, network: Network, cases: str, *flags: str, content: str = "json", settings: Settings = NONE
+    ) -> Program:
         """Start a client that runs ``cases``."""
         chosen = ("--case", cases, "--content-type", CONTENT_TYPES[content])
-        return network.start(*self._command(peer), "--role", "client", *chosen, *flags, **self._environment(content))
+        environment = {**self._environment(content), **settings}
+        return network.start(*self._command(peer), "--role", "client", *chosen, *flags, **environment)
 
     def _command(self, peer: str) -> tuple[str, ...]:
         pinned = () if self.core is None else ("taskset", "-c", str(self.core))
