@@ -192,7 +192,7 @@ def _pytest(
 ) -> None:
     """Run tests against what is installed: nothing of the tree can be imported. Most wait more than they work."""
     session.run(
-        "python", "-m", "pytest", "-n", "3", "--dist", share, "--no-loadscope-reorder",
+        "python", "-m", "pytest", "-n", "4", "--dist", share, "--no-loadscope-reorder",
         *paths, *(f"--ignore={path}" for path in ignore or []), *session.posargs,
         env={"PYTHONSAFEPATH": "1", "MICRO_TESTS_FROM_WHEELS": "1", "MICRO_DIST": str(DIST), **(environment or {})},
     )  # fmt: skip

@@ -102,15 +102,14 @@ class HttpBroker(Broker):
         self._app = BrokerApp(body_limit=body_limit, guards=guards)
         self._tasks = OwnedTasks()
         self._listener: Listener | None = None
-        self._client: httpx.AsyncClient | None = None
         self._publisher: Publisher | None = None
 
-        def make_publisher(client: httpx.AsyncClient) -> Publisher:
+        def make_publisher(new_client: Callable[[], httpx.AsyncClient]) -> Publisher:
             from micro_broker_http.publisher import Publisher
 
             return Publisher(
                 registry,
-                client,
+                new_client,
                 self._tasks,
                 outbox_messages=outbox_messages,
                 outbox_bytes=outbox_bytes,
@@ -141,8 +140,8 @@ class HttpBroker(Broker):
             listening.close()
             raise
         self._listener = Listener(self._app, listening, self._listening_tls)
-        self._client = PostClient(self._tls, self._calling_tls or self._tls.for_client(PROTOCOLS), self._credentials)
-        self._publisher = self._make_publisher(self._client)
+        context = self._calling_tls or self._tls.for_client(PROTOCOLS)
+        self._publisher = self._make_publisher(lambda: PostClient(self._tls, context, self._credentials))
         await self._tasks.open()
         self._tasks.start(self._listener.run)
         log.info("broker listens at %s, registered as %s", bound_address(listening), self._url)
@@ -239,8 +238,6 @@ class HttpBroker(Broker):
                 if self._listener:
                     await self._listener.stop()
                 await self._tasks.stop()
-                if self._client:
-                    await self._client.aclose()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

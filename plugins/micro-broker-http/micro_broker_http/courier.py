@@ -26,7 +26,8 @@ TRIES = 2
 class Means:
     """What couriers share."""
 
-    client: httpx.AsyncClient
+    new_client: Callable[[], httpx.AsyncClient]
+    """One for each subscriber: httpx goes through all connections of a client for every request."""
     publisher: bytes
     sleep: Callable[[float], Awaitable[None]]
     random: Callable[[], float]
@@ -48,6 +49,7 @@ class Courier:
         """Letters taken from the outbox and not settled."""
         self._outbox = outbox
         self._means = means
+        self._client = means.new_client()
         self._scope = anyio.CancelScope()
         self._gone = anyio.Event()
         self._failing_since: float | None = None
@@ -63,13 +65,17 @@ class Courier:
 
     async def run(self) -> None:
         """Send until dismissed or stopped."""
-        with self._scope:
-            if self.to.ours:
-                await self._work(MAX_BATCH)
-                return
-            async with anyio.create_task_group() as lanes:
-                for _ in range(self._means.lanes):
-                    lanes.start_soon(self._work, 1)
+        try:
+            with self._scope:
+                if self.to.ours:
+                    await self._work(MAX_BATCH)
+                    return
+                async with anyio.create_task_group() as lanes:
+                    for _ in range(self._means.lanes):
+                        lanes.start_soon(self._work, 1)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._client.aclose()
 
     async def _work(self, most: int) -> None:
         while not self._gone.is_set():
@@ -134,9 +140,7 @@ class Courier:
 
         verdict = Verdict.MORE
         async with anyio.create_task_group() as group:
-            verdict = await post_batch(
-                self._means.client, self.to, self._means.publisher, list(letters), acknowledged, room
-            )
+            verdict = await post_batch(self._client, self.to, self._means.publisher, list(letters), acknowledged, room)
             group.cancel_scope.cancel()
         return verdict
 
@@ -149,7 +153,7 @@ class Courier:
         return None
 
     async def _deliver_to_go(self, letter: Letter) -> None:
-        verdict = await post_envelope(self._means.client, self.to, letter)
+        verdict = await post_envelope(self._client, self.to, letter)
         letter.tries += 1
         if verdict is Verdict.DONE:
             self.held.discard(letter)

@@ -33,7 +33,7 @@ class Publisher:
     def __init__(
         self,
         registry: Registry,
-        client: httpx.AsyncClient,
+        new_client: Callable[[], httpx.AsyncClient],
         tasks: OwnedTasks,
         *,
         outbox_messages: int,
@@ -55,7 +55,7 @@ class Publisher:
         self._sleep = sleep
         self._random = random
         self._means = Means(
-            client=client,
+            new_client=new_client,
             publisher=secrets.token_bytes(12),
             sleep=sleep,
             random=random,
