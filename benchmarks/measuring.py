@@ -43,6 +43,9 @@ class Row:
     p99: float = 0
     client_cpu: float = 0
     server_cpu: float = 0
+    client_memory: float = 0
+    """MiB by which it has grown, as that of the server."""
+    server_memory: float = 0
 
     @classmethod
     def of(cls, work: str, peer: str, turns: Sequence[Result]) -> "Row":
