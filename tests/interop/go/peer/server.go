@@ -126,7 +126,7 @@ func (*Interop) Duplex(_ context.Context, stream server.Stream) error {
 	go func() {
 		defer close(done)
 		for number := int64(0); number < first.Number; number++ {
-			time.Sleep(50 * time.Millisecond) // a faster stream is overwritten (docs/wire.md §3.4)
+			time.Sleep(50 * time.Millisecond)      // a faster stream is overwritten (docs/wire.md §3.4)
 			_ = stream.Send(&Item{Number: number}) // a server's Send tells no failure (docs/wire.md §9.2)
 		}
 	}()
