@@ -6,7 +6,6 @@ which messages have the form that they have on an HTTP/1.1 connection (docs/prot
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import anyio.lowlevel
@@ -16,16 +15,12 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event
 from h2.exceptions import H2Error
 from h2.settings import Settings
-from hpack import NeverIndexedHeaderTuple
 from hyperframe.frame import Frame, GoAwayFrame
 
-from micro_core import Head, Headers
-
+from ._h2_fields import RepeatingDecoder, RepeatingEncoder
 from ._link import HIGH_WATER, Driver, Link, Timer, Waiter
-from ._parser import canonical_name
-from ._writer import OF_THE_CONNECTION
 
-__all__ = ["TUNNEL", "H2Connected", "Outgoing", "StreamLink", "fields_of", "headers_of"]
+__all__ = ["TUNNEL", "H2Connected", "Outgoing", "StreamLink"]
 
 TUNNEL = b"micro-tunnel"
 """The header of a request whose body, and whose answer's, are messages of a stream."""
@@ -36,12 +31,12 @@ CONNECTION_WINDOW = 16 * 1024 * 1024
 _LAST_STREAM = 2**31 - 1
 
 
-_OF_ONE_MESSAGE = frozenset(b"authorization content-length cookie micro-error micro-id timeout traceparent".split())
-"""What differs from message to message, or is a secret: never kept in the tables of either end (RFC 7541 §7.1.3)."""
-
-
 class _Connection(H2Connection):
     """h2's connection, but that a peer which is about to leave may still answer what is under way (RFC 9113 §6.8)."""
+
+    def __init__(self, config: H2Configuration) -> None:
+        super().__init__(config)
+        self.encoder, self.decoder = RepeatingEncoder(), RepeatingDecoder()
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
         if frame.error_code != ErrorCodes.NO_ERROR:
@@ -94,11 +89,26 @@ class H2Connected:
     def send_body(self, stream: int, data: bytes, *, ends: bool) -> None:
         """Send what flow control allows, and the rest when it does."""
         outgoing = self._outgoing.get(stream)
+        if outgoing is None and ends and self._sends_whole(stream, data):
+            return
         if outgoing is None:
             outgoing = self._outgoing[stream] = Outgoing(self._links.get(stream))
         outgoing.buffer += data
         outgoing.ends = outgoing.ends or ends
         self._pump(stream, outgoing)
+
+    def _sends_whole(self, stream: int, data: bytes) -> bool:
+        """Send a whole body where there is room for it; return whether nothing is left to do."""
+        h2 = self._h2
+        try:
+            room = min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size)
+            if len(data) > room or not self._link.is_writable:
+                return False
+            h2.send_data(stream, data, end_stream=True)
+        except H2Error:  # the stream was closed meanwhile
+            pass
+        self.flush()
+        return True
 
     def _pump(self, stream: int, outgoing: Outgoing) -> None:
         h2, buffer = self._h2, outgoing.buffer
@@ -293,32 +303,3 @@ def _wake(waiters: list[Waiter]) -> None:
         if not waiter.done():
             waiter.set_result(None)
     waiters.clear()
-
-
-def fields_of(first: list[tuple[bytes, bytes]], head: Head, headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return the fields of a message: ``first``, then ``head`` overlaid with ``headers``, names in lower case."""
-    merged = {**head.headers, **headers} if headers else head.headers
-    fields = [NeverIndexedHeaderTuple(*pair) if pair[0] in _OF_ONE_MESSAGE else pair for pair in first]
-    for name, value in merged.items():
-        if name in OF_THE_CONNECTION:
-            continue
-        low = _lower(name)
-        fields.append(NeverIndexedHeaderTuple(low, value) if low in _OF_ONE_MESSAGE else (low, value))
-    return fields
-
-
-def headers_of(fields: Any) -> tuple[Headers, Headers]:
-    """Return the pseudo-headers and the headers of a message; of several of one name the first counts."""
-    pseudo: Headers = {}
-    headers: Headers = {}
-    for name, value in fields:
-        if name[:1] == b":":
-            pseudo[bytes(name)] = bytes(value)
-        else:
-            headers.setdefault(canonical_name(bytes(name)), bytes(value))
-    for name in (b"Content-Length", b"Host", b"Expect", b"Te", b"Trailer"):
-        headers.pop(name, None)
-    return pseudo, headers
-
-
-_lower = lru_cache(maxsize=4096)(bytes.lower)

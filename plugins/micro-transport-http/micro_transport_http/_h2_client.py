@@ -24,7 +24,8 @@ from micro_core import (
 )
 
 from ._client import ClientStream, connection_lost, refused
-from ._h2 import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink, fields_of, headers_of
+from ._h2 import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
+from ._h2_fields import fields_of, headers_of
 from ._link import Driver, Link, Timer, Waiter
 
 __all__ = ["H2Client"]

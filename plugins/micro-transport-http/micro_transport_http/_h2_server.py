@@ -14,12 +14,12 @@ from h2.settings import SettingCodes
 from micro_core import Head, Headers, Limits, Request
 
 from ._floods import Floods
-from ._h2 import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink, fields_of, headers_of
+from ._h2 import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
+from ._h2_fields import fields_of, headers_of, mended
 from ._link import Driver, Link
 from ._refusal import Refusal
 from ._request import ConnectionRequest
 from ._server import ServerConnection
-from ._writer import TOKEN, UNSAFE
 
 __all__ = ["H2Server"]
 
@@ -243,12 +243,7 @@ class H2Server(H2Connected):
         first = [(b":status", b"200"), (b"content-length", b"%d" % len(body))]
         if request.key:
             first.append((b"micro-id", request.key))
-        fields = [
-            (name, UNSAFE.sub(b" ", value).strip())
-            for name, value in fields_of(first, head, headers)
-            if name[:1] == b":" or TOKEN.fullmatch(name)
-        ]
-        self._send(stream, fields, b"" if request.is_bodiless else body)
+        self._send(stream, mended(fields_of(first, head, headers)), b"" if request.is_bodiless else body)
 
     def _send(self, stream: int, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
         try:
