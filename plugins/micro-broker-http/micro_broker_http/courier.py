@@ -21,6 +21,9 @@ log = logging.getLogger("micro.broker.http")
 TRIES = 2
 """How often a message is sent to Go peers: where a connection fails, once more, if possible to another member."""
 
+CLOSING_SECONDS = 1.0
+"""How long the connections to a subscriber have to close."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
@@ -74,7 +77,7 @@ class Courier:
                     for _ in range(self._means.lanes):
                         lanes.start_soon(self._work, 1)
         finally:
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(CLOSING_SECONDS, shield=True):
                 await self._client.aclose()
 
     async def _work(self, most: int) -> None:
