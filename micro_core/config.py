@@ -78,7 +78,9 @@ class Settings:
     server_metadata: Mapping[str, str] = _setting(_NOTHING, "the node's metadata, key=value,…")
     register_ttl: float = _setting(60.0, "how long a registration lives without being repeated; 0: for ever", least=0.0)
     register_interval: float = _setting(30.0, "how often it is repeated; default: half of a shorter ttl", above=0.0)
-    workers: int = _setting(1, "processes that run the service, each with a node of its own", least=1)
+    workers: int = _setting(
+        1, "processes that run the service, each with a node of its own; at most 1000", least=1, most=1000
+    )
     client_request_timeout: float = _setting(5.0, "how long a unary call may take", above=0.0)
     client_retries: int = _setting(1, "attempts after the first", least=0)
     client_pool_size: int = _setting(100, "connections kept to a node", least=0)
@@ -228,6 +230,8 @@ def _within_limits(name: str, given: Given, value: Any) -> Any:
         raise _wrong(name, given, f"{valid(_HINTS[name])}, not less than {limits['least']:g}")
     if "above" in limits and not limits["above"] < value < float("inf"):
         raise _wrong(name, given, f"{valid(_HINTS[name])}, more than {limits['above']:g}")
+    if "most" in limits and value > limits["most"]:
+        raise _wrong(name, given, f"{valid(_HINTS[name])}, not more than {limits['most']:g}")
     if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
         raise _wrong(name, given, "text without control characters")
     if "form" in limits and not re.fullmatch(limits["form"][0], value, re.ASCII):

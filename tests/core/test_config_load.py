@@ -234,6 +234,7 @@ def test_proxy_may_be_an_address() -> None:
     [
         ({"MICRO_CLIENT_RETRIES": "many"}, ["client_retries=many", "a whole number"]),
         ({"MICRO_CLIENT_RETRIES": "-1"}, ["client_retries=-1", "not less than 0"]),
+        ({"MICRO_WORKERS": "99999999999"}, ["workers=99999999999", "not more than 1000"]),
         ({"MICRO_CLIENT_REQUEST_TIMEOUT": "0"}, ["client_request_timeout=0", "more than 0"]),
         ({"MICRO_CLIENT_REQUEST_TIMEOUT": "soon"}, ["client_request_timeout=soon", "500ms"]),
         ({"MICRO_REGISTER_INTERVAL": "0"}, ["register_interval=0", "more than 0"]),
