@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from types import MappingProxyType
 
-from peers.processes import Result, cores, serving, turn
+from peers.processes import SERVICE, Result, cores, serving, turn
 
 US, TITLES = "on_micro", {
     "on_micro": "micro",
@@ -87,19 +87,20 @@ def take_turns(
     """Let the clients of all peers take turns (A B C A B C …), each doing every work for that many seconds.
 
     Servers run all the time, on one core; each client has the other, where there are two. ``settings`` are variables
-    for both ends of a peer.
+    for both ends of a peer. Every peer's service has a name of its own, so that clients that discover find but that.
     """
     server_core, client_core = cores()
+    settings = {
+        peer: {"BENCHMARKED_SERVICE": f"{SERVICE}-{number}", **settings.get(peer, {})}
+        for number, peer in enumerate(peers)
+    }
     done: dict[tuple[str, str], list[Result]] = {}
     with ExitStack() as running:
-        servers = {
-            peer: running.enter_context(serving(peer, server_core, settings=settings.get(peer, {}))) for peer in peers
-        }
+        servers = {peer: running.enter_context(serving(peer, server_core, settings=settings[peer])) for peer in peers}
         for number in range(turns):
             for peer in peers:
                 tell(f"{what}, turn {number + 1} of {turns}: {TITLES.get(peer, peer)}")
-                own = settings.get(peer, {})
-                results = turn(peer, what, servers[peer], client_core, seconds, works, settings=own)
+                results = turn(peer, what, servers[peer], client_core, seconds, works, settings=settings[peer])
                 for work, result in zip(works, results, strict=True):
                     done.setdefault((work, peer), []).append(result)
     return [Row.of(work, peer, results) for (work, peer), results in done.items()]

@@ -17,6 +17,8 @@ __all__ = ["FamiliarHeads"]
 _KEPT = 8
 """How many heads of one connection are kept; who sends others sends them to httptools."""
 
+_LONGEST = 1024
+"""Longer heads are left to httptools: making a pattern of one costs more, and a stranger could ask for it at will."""
 _SLACK = 128
 """More bytes than the three numbers and their names have."""
 
@@ -66,7 +68,7 @@ class FamiliarHeads:
 
     def learn(self, head: bytes, headers: Headers) -> None:
         """Note what httptools has read of a message that begins with ``head``, where that is one of the usual form."""
-        found = _ANY.match(head) if len(self._known) < _KEPT else None
+        found = _ANY.match(head, 0, _LONGEST) if len(self._known) < _KEPT else None
         if found is None or found.end() + _SLACK > self._limit:
             return
         start, id, lines, timeout = found.groups()
