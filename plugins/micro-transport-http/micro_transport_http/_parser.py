@@ -104,9 +104,14 @@ class _Parser:
                 break
             at = end
             self._received(headers, data[body:end])
-        rest = data[at:] if at else data
-        self._learning = rest
-        return rest
+        self._learning = data[at:] if at else data
+        return self._learning
+
+    def _learn(self, headers: Headers, *, usual: bool) -> None:
+        """Note the head of the message that is complete, if it is the first that was fed and ``usual``."""
+        head, self._learning = self._learning, b""
+        if head and usual and not self.ended:
+            self._familiar.learn(head, headers)
 
     def _feed(self, data: bytes) -> None:
         while data and not self.ended:
@@ -280,10 +285,7 @@ class RequestParser(_Parser):
         if not self.multiplexed:
             self.ended = not self._keep_alive
         self._is_between = True
-        if self._learning:
-            if not (self.ended or self.asks_multiplexing or self.without_body):
-                self._familiar.learn(self._learning, headers)
-            self._learning = b""
+        self._learn(headers, usual=not (self.asks_multiplexing or self.without_body))
         self._received(headers, body)
         self.asks_multiplexing = self.without_body = False
 
@@ -325,9 +327,6 @@ class ResponseParser(_Parser):
             self._learning = b""
             return
         self.ended = not self._keep_alive
-        if self._learning:
-            if self.status == 200 and not self.ended:
-                self._familiar.learn(self._learning, headers)
-            self._learning = b""
+        self._learn(headers, usual=self.status == 200)
         self._received(headers, body)
         self.status = 200
