@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 from micro_core import ConfigError
 
-__all__ = ["bind", "bound_address"]
+__all__ = ["bind", "bound_address", "joined"]
 
 _BACKLOG = 1024
 
@@ -45,5 +46,10 @@ def _split(address: str) -> tuple[str, int]:
 
 def bound_address(listener: socket.socket) -> str:
     """Return the ``host:port`` that a socket is bound to."""
-    host, port = listener.getsockname()[:2]
+    return joined(listener.getsockname())
+
+
+def joined(name: Any) -> str:
+    """Return the ``host:port`` of a socket's name."""
+    host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

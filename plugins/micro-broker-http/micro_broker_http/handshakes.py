@@ -6,6 +6,7 @@ import logging
 import ssl
 from typing import Any
 
+from micro_broker_http.address import joined
 from micro_core.tls import explain
 
 __all__ = ["log_refusal"]
@@ -15,8 +16,7 @@ log = logging.getLogger("micro.broker.http")
 
 def log_refusal(remote: Any, error: BaseException | None, seconds: float) -> None:
     """Log why a caller at the address ``remote`` was not let in: its ``error``, or none where ``seconds`` were over."""
-    host, port = (remote or ("somebody", 0))[:2]
-    log.info("refused %s: %s", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", _sentence(error, seconds))
+    log.info("refused %s: %s", joined(remote or ("somebody", 0)), _sentence(error, seconds))
 
 
 def _sentence(error: BaseException | None, seconds: float) -> str:

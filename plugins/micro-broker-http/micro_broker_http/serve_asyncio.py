@@ -66,7 +66,6 @@ async def serve(
             connections[task] = None
             task.add_done_callback(connections.pop)
 
-    listening.setblocking(False)
     accepting = loop.create_task(accept())
     try:
         await stop()
