@@ -73,7 +73,8 @@ class Client:
         self._argv = argv
         self._parts: Parts | None = None
         self._caller: Caller | None = None
-        self._invoke: CallNext = _not_open
+        self._call: CallNext = _not_open
+        self._open: CallNext = _not_open
         self._tasks: OwnedTasks | None = None
         self._opened = AsyncExitStack()
 
@@ -98,11 +99,12 @@ class Client:
         """Make calls with ``parts``, which are open, until the context is left."""
         async with OwnedTasks() as self._tasks:
             self._parts, self._caller = parts, parts.caller
-            self._invoke = fold(_dispatch(parts.caller), parts.host.middleware("client"))
+            middleware = parts.host.middleware("client")
+            self._call, self._open = fold(parts.caller.call, middleware), fold(parts.caller.open, middleware)
             try:
                 yield
             finally:
-                self._caller, self._invoke = None, _not_open
+                self._caller, self._call, self._open = None, _not_open, _not_open
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *arguments: object) -> None:
         """Run an async function in the background until the client is left. Raises `Closed`."""
@@ -125,7 +127,7 @@ class Client:
         Raises the error that the handler raised, by its code, or what docs/errors.md lists for calls.
         """
         chosen = CallOptions(**options) if options else DEFAULT_OPTIONS
-        return await self._invoke(Call(service, endpoint, request, response_type, chosen))
+        return await self._call(Call(service, endpoint, request, response_type, chosen))
 
     @asynccontextmanager
     async def stream(
@@ -139,7 +141,7 @@ class Client:
         call = Call(service, endpoint, None, response_type, chosen, streaming=True)
         if request_type is not None:
             call.request_type = request_type
-        stream: ClientStream[Any] = await self._invoke(call)
+        stream: ClientStream[Any] = await self._open(call)
         try:
             yield stream
         finally:
@@ -198,13 +200,6 @@ class Client:
 
 async def _not_open(call: Call) -> Any:
     raise Closed("the client is not open: use it in `async with`, or start its service")
-
-
-def _dispatch(caller: Caller) -> CallNext:
-    def dispatch(call: Call) -> Coroutine[Any, Any, Any]:
-        return caller.open(call) if call.streaming else caller.call(call)
-
-    return dispatch
 
 
 def _new_id() -> bytes:

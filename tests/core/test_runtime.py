@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,10 +12,11 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import sniffio
 
 from micro_core import Call, CallOptions, Context, Handler, HandlerKind, InternalError, Limits, Timeout
 from micro_core._codec_set import CodecSet
-from micro_core._runtime import _Workers, open_runner
+from micro_core._runtime import CALLS_PER_TURN, _Workers, open_runner
 from micro_core.builtin.client_rpc import RpcClient
 from micro_core.builtin.codec_json import JsonCodec
 from micro_core.builtin.memory_network import MemoryNetwork
@@ -23,8 +24,33 @@ from micro_core.builtin.registry_memory import MemoryRegistry
 from micro_core.builtin.selector_random import RandomSelector
 from micro_core.builtin.server_rpc import Dispatcher, RpcServer
 from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.transport import Listener, Request
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True, params=["from a task", "from a callback"])
+def requests_come(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have requests handed over so: on asyncio a callback has the first step made at once, a task has not."""
+    if request.param == "from a callback":
+        monkeypatch.setattr(MemoryTransport, "listen", listen_from_callbacks)
+
+
+listen_in_tasks = MemoryTransport.listen
+
+
+def listen_from_callbacks(
+    self: MemoryTransport, address: str, receive: Callable[[Request], None], limits: Limits
+) -> AbstractAsyncContextManager[Listener]:
+    if sniffio.current_async_library() != "asyncio":
+        return listen_in_tasks(self, address, receive, limits)
+    loop = asyncio.get_running_loop()
+
+    def from_callback(request: Request) -> None:
+        loop.call_soon(receive, request)
+
+    return listen_in_tasks(self, address, from_callback, limits)
+
 
 on_asyncio = pytest.mark.parametrize(
     "anyio_backend",
@@ -70,13 +96,15 @@ async def serving(*functions: Callable[[Any], Awaitable[Any]]) -> AsyncIterator[
             response_type=Any,
         )
 
-    handlers = {each.name: each for each in map(handler, functions)}
+    handlers = {each.name: each for each in map(handler, {plain, *functions})}
     network = MemoryNetwork()
     async with MemoryRegistry(network=network) as registry, MemoryTransport(network=network) as transport:
         server = RpcServer(transport=transport, codecs=[JsonCodec()])
         client = RpcClient(registry=registry, selector=RandomSelector(), transport=transport, codecs=[JsonCodec()])
         async with server.serve("server", "127.0.0.1:0", handlers, on_event, Limits(calls=20_000)) as running, client:
-            yield Server(client, running.address, running)
+            called = Server(client, running.address, running)
+            await called.call("plain")  # a worker waits for more from here on
+            yield called
             assert running.in_flight == 0
 
 
@@ -336,6 +364,14 @@ async def test_a_handler_that_cancels_its_own_task_fails_only_its_own_call() -> 
         cancel_own_task()
         return "done"
 
+    async def cancels_and_awaits_another(request: Any) -> None:
+        another = asyncio.ensure_future(asyncio.sleep(60))
+        cancel_own_task()
+        try:
+            await another
+        finally:
+            others.append(another.cancelled())
+
     async def swallows(request: Any) -> str:
         cancel_own_task()
         try:
@@ -350,8 +386,12 @@ async def test_a_handler_that_cancels_its_own_task_fails_only_its_own_call() -> 
         await asyncio.sleep(0)
         return task.cancelling()
 
-    async with serving(cancels_and_waits, raises, cancels_and_returns, swallows, cancelling, waiting) as server:
+    others: list[bool] = []
+    functions = (cancels_and_waits, cancels_and_awaits_another, raises, cancels_and_returns, swallows, cancelling)
+    async with serving(*functions, waiting) as server:
         for _ in range(3):
+            with pytest.raises(InternalError):
+                await server.call("cancels_and_awaits_another")
             with pytest.raises(InternalError):
                 await server.call("cancels_and_waits")
             assert await server.call("waiting", 1) == 1
@@ -371,6 +411,7 @@ async def test_a_handler_that_cancels_its_own_task_fails_only_its_own_call() -> 
                     tasks.start_soon(ask, "waiting", "neighbour", answers)
                     tasks.start_soon(ask, "waiting", "neighbour", answers)
                 assert sorted(answers) == ["done", "neighbour", "neighbour"]
+    assert others == [True] * 3
 
 
 async def test_a_handler_that_asks_the_process_to_exit_fails_one_call() -> None:
@@ -432,6 +473,59 @@ async def test_a_job_that_shields_itself_holds_up_the_end_no_longer_than_allowed
             runner.submit(Job())
             await started.wait()
     assert "1 handlers shield themselves" in caplog.text
+
+
+class Noting:
+    """A job that notes what it runs in, and then raises what it is told to."""
+
+    deadline = float("inf")
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+        self.task: asyncio.Task[Any] | None = None
+
+    async def run(self) -> None:
+        self.task = asyncio.current_task()
+        if self.error is not None:
+            raise self.error
+
+    def waits(self, scope: anyio.CancelScope) -> None:
+        raise AssertionError("it never waits")
+
+
+@on_asyncio
+async def test_a_callback_has_the_first_step_made_at_once_by_a_worker_that_waits_so_often_in_a_turn() -> None:
+    async with open_runner() as runner:
+        assert isinstance(runner, _Workers)
+        runner.submit(Noting())
+        await anyio.wait_all_tasks_blocked()
+        (worker,) = runner._tasks
+        jobs = [Noting() for _ in range(CALLS_PER_TURN + 3)]
+
+        def submit_all() -> None:
+            for job in jobs:
+                runner.submit(job)
+            made_at_once.extend(job.task is worker for job in jobs)
+
+        made_at_once: list[bool] = []
+        asyncio.get_running_loop().call_soon(submit_all)
+        await anyio.wait_all_tasks_blocked()
+        assert made_at_once == [True] * CALLS_PER_TURN + [False] * 3
+        assert [job.task for job in jobs] == [worker] * len(jobs)
+
+
+@on_asyncio
+async def test_what_breaks_a_job_s_promise_takes_one_worker_alone(caplog: Any) -> None:
+    async with open_runner() as runner:
+        assert isinstance(runner, _Workers)
+        for _ in range(2):
+            runner.submit(Noting())
+            await anyio.wait_all_tasks_blocked()
+            (worker,) = runner._tasks
+            asyncio.get_running_loop().call_soon(runner.submit, Noting(OSError("broken")))
+            await anyio.wait_all_tasks_blocked()
+            assert worker.done()
+            assert isinstance(worker.exception(), OSError)
 
 
 async def test_an_exception_of_the_body_leaves_the_runner_with_its_own_type() -> None:

@@ -32,6 +32,8 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._size = 0
         self._draining: list[asyncio.Future[None]] = []
         self._finishing: asyncio.TimerHandle | None = None
+        self._is_handing = False
+        """Bytes are with the owner: what it answers meanwhile leaves together, when it is done with them."""
         self.gone = self._loop.create_future()
         """Done when the loop has let go of the socket."""
 
@@ -47,7 +49,14 @@ class AsyncioLink(asyncio.Protocol, Link):
 
     def data_received(self, data: bytes) -> None:
         if self._finishing is None:
-            self.owner.received(data)
+            self._hand_over(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        self._is_handing = True
+        self.owner.received(data)
+        self._is_handing = False
+        if self._out:
+            self._flush()
 
     def eof_received(self) -> None:
         self._end()
@@ -72,12 +81,12 @@ class AsyncioLink(asyncio.Protocol, Link):
     def write(self, data: bytes, *, alone: bool = False) -> None:
         if self.lost:
             return
-        if not (self._out or alone):
-            self._loop.call_soon(self._flush)
         self._out.append(data)
         self._size += len(data)
-        if alone or len(self._out) == _TOGETHER or self._size > HIGH_WATER:
+        if len(self._out) == _TOGETHER or self._size > HIGH_WATER or (alone and not self._is_handing):
             self._flush()
+        elif len(self._out) == 1 and not self._is_handing:
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._out and self._transport is not None:
@@ -170,7 +179,7 @@ class AsyncioTlsLink(AsyncioLink):
             return
         plain = unsealed(self, self._session, data, self._flush)
         if plain and self._finishing is None and not self.lost:
-            self.owner.received(plain)
+            self._hand_over(plain)
         self._end_if_over()
 
     def _end_if_over(self) -> None:

@@ -77,6 +77,10 @@ def cancellation(start: bytes, id: bytes) -> bytes:
 
 
 def _lines(headers: Headers) -> bytes:
+    if len(headers) == 1:  # Timeout, nearly always
+        ((name, value),) = headers.items()
+        if value.isalnum() and name not in OF_THE_CONNECTION:
+            return _start(name) + value + b"\r\n"
     lines = [_start(name) + value + b"\r\n" for name, value in headers.items() if name not in OF_THE_CONNECTION]
     block = b"".join(lines)
     if all(map(bytes.isalnum, headers.values())):
