@@ -6,8 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from micro_core._handlers import endpoint
 from micro_core.codec import Codec
@@ -16,25 +17,21 @@ from micro_core.errors import EncodeError
 __all__ = ["Debug", "DebugCodec"]
 
 
-@dataclass(frozen=True, slots=True)
-class HealthRequest:
+class HealthRequest(msgspec.Struct, frozen=True):
     """Nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class HealthResponse:
+class HealthResponse(msgspec.Struct, frozen=True):
     """How a service is."""
 
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class StatsRequest:
+class StatsRequest(msgspec.Struct, frozen=True):
     """Nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class StatsResponse:
+class StatsResponse(msgspec.Struct, frozen=True):
     """How a service does. Times are Unix seconds, ``uptime`` seconds, ``memory`` the bytes that it had at most."""
 
     timestamp: int

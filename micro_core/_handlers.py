@@ -7,8 +7,10 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar, overload
+
+import msgspec
 
 from micro_core.context import Context
 from micro_core.describe import describe
@@ -37,14 +39,13 @@ _LONGEST_DESCRIPTION = 200
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointOptions:
+class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a decorator says about one endpoint; empty means: as the function's name and hints say."""
 
     name: str = ""
     idempotent: bool = False
     internal: bool = False
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
 
 
 @overload

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import pluggy
 
 from micro_core import hookspecs
@@ -23,8 +23,7 @@ class PluginConfigError(PluginError, ConfigError):
     """A plugin refuses what the configuration says: an unknown option, or a wrong value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PluginObject:
+class PluginObject(msgspec.Struct, frozen=True, kw_only=True):
     """A module, or another object with hook implementations, and the words that errors name it by."""
 
     object: Any

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from micro_core._near_miss import near_miss
 from micro_core.errors import PluginError, PluginNotFound
@@ -24,8 +25,7 @@ _PUBLISHED: Final = {
 """What this project publishes: the only distributions that an error proposes to install."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
+class Installed(msgspec.Struct, frozen=True, kw_only=True):
     """A plugin that an installed distribution offers; nothing of it was imported to know this."""
 
     kind: str
@@ -46,8 +46,7 @@ class Installed:
         return f"{self.distribution} {self.version}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """A plugin that is asked for, and where."""
 
     kind: str

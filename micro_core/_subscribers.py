@@ -6,10 +6,10 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import msgspec
 import sniffio
 
 from micro_core._codec_set import CodecSet
@@ -27,8 +27,7 @@ __all__ = ["Subscriber", "Subscribers"]
 log = logging.getLogger("micro.server")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subscriber:
+class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     """A function that wants the messages of a topic."""
 
     name: str

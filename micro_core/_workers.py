@@ -10,10 +10,10 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 
 import anyio
 import anyio.abc
+import msgspec
 
 from micro_core.config import Settings
 from micro_core.errors import ConfigError
@@ -29,8 +29,7 @@ YOUNG = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(msgspec.Struct, frozen=True):
     """What a worker knows of itself."""
 
     number: int

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from micro_core._part import Part, parse_addresses, parse_part
 from micro_core._secrets import HIDDEN, hide_in_address, hide_in_mapping, hide_in_text
 from micro_core._settings_sources import (
     Given,
     Rank,
-    flags_for,
     from_code,
     from_environment,
     from_file,
-    from_flags,
 )
 from micro_core._values import convert, valid
 from micro_core.errors import ConfigError
 from micro_core.tls import Tls
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["Part", "Settings", "flags", "load", "parse_part"]
 
@@ -149,6 +149,8 @@ def flags() -> argparse.ArgumentParser:
 
     It raises `ConfigError` instead of ending the process; ``--help`` still does.
     """
+    from micro_core._flags import flags_for
+
     return flags_for(_HELP, _REPEATED)
 
 
@@ -160,7 +162,7 @@ def load(
     ``argv`` is without the program's name; arguments that are not ours are left alone. Raises `ConfigError`: one
     sentence that names the value, where it came from, and what is valid.
     """
-    by_flag = from_flags(argv, _HELP, _REPEATED)
+    by_flag = _from_flags(argv) if argv else {}
     by_variable = from_environment(environ, _HELP)
     named = by_flag.pop("config", None) or by_variable.get("config")
     by_variable.pop("config", None)
@@ -170,6 +172,12 @@ def load(
     values = {name: _read(name, given[name]) for name in _VALUES if name in given}
     sources = MappingProxyType({name: one.source for name, one in given.items()})
     return _consistent(Settings(**parts, codec=_codecs(given), **values, sources=sources))
+
+
+def _from_flags(argv: Sequence[str]) -> dict[str, Given]:
+    from micro_core._flags import from_flags
+
+    return from_flags(argv, _HELP, _REPEATED)
 
 
 def _part(kind: str, given: Mapping[str, Given]) -> Part:

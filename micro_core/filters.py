@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from micro_core.client import Filter
 from micro_core.registry import Record
@@ -29,8 +31,7 @@ def label(key: str, value: str) -> Filter:
 # Values, so that equal filters made for two calls share what a client has worked out for them.
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
+class _Version(msgspec.Struct, frozen=True):
     wanted: str
 
     def __call__(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -40,8 +41,7 @@ class _Version:
         return f"version({self.wanted!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class _Endpoint:
+class _Endpoint(msgspec.Struct, frozen=True):
     name: str
 
     def __call__(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -51,8 +51,7 @@ class _Endpoint:
         return f"endpoint({self.name!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class _Label:
+class _Label(msgspec.Struct, frozen=True):
     key: str
     value: str
 

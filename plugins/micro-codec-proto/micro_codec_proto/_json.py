@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf import json_format
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
-
 from micro_codec_proto._proto import is_message
-from micro_core import Codec, ConfigError, DecodeError, EncodeError
+from micro_core import Codec, ConfigError
 
 __all__ = ["ProtoJsonCodec"]
-
-_MAX_DEPTH = 100
-"""How deep messages may nest: as deep as in protobuf's own form."""
-
-_WELL_KNOWN = "google.protobuf."
-"""Messages with forms of their own in JSON, such as timestamps; they stay as protobuf writes them."""
-
-_LONG = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 
 
 class ProtoJsonCodec(Codec):
@@ -38,65 +25,13 @@ class ProtoJsonCodec(Codec):
         return is_message(type)
 
     def encode(self, value: Any) -> bytes:
-        if not isinstance(value, Message):
-            raise EncodeError(f"{type(value).__qualname__} is no protobuf message")
-        try:
-            document = json_format.MessageToDict(value, preserving_proto_field_name=True, use_integers_for_enums=True)
-            document = _with_numbers(value.DESCRIPTOR, document)
-            return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-        except RecursionError as error:
-            raise EncodeError(f"{type(value).__qualname__} is nested too deep") from error
-        except (json_format.Error, ValueError, TypeError) as error:
-            raise EncodeError(f"{type(value).__qualname__} cannot be written as JSON: {error}") from error
+        from micro_codec_proto._document import write
+
+        return write(value)
 
     def decoder(self, type: Any) -> Callable[[bytes], Any]:
         if not is_message(type):
             raise ConfigError("takes protobuf messages alone")
-        takes_objects_only = not type.DESCRIPTOR.full_name.startswith(_WELL_KNOWN)
+        from micro_codec_proto._document import parse
 
-        def read(body: bytes) -> Message:
-            message: Message = type()
-            if not body:
-                return message
-            if takes_objects_only and not body.lstrip().startswith(b"{"):
-                raise DecodeError("malformed JSON: expected an object")
-            return _parse(body, message)
-
-        return read
-
-
-def _parse(body: bytes, message: Message) -> Message:
-    try:
-        return json_format.Parse(body.decode(), message, ignore_unknown_fields=True, max_recursion_depth=_MAX_DEPTH)
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"malformed JSON: no UTF-8 at byte {error.start}") from error
-    except RecursionError as error:
-        raise DecodeError("malformed JSON: nested too deep") from error
-    except Exception as error:  # the parser lets through what its own conversions raise
-        raise DecodeError(f"the JSON does not fit {type(message).__name__}: {error}") from error
-
-
-def _with_numbers(descriptor: Any, document: Any) -> Any:
-    """Turn 64-bit integers, which protobuf writes as texts, into numbers, however deep they lie."""
-    if descriptor.full_name.startswith(_WELL_KNOWN):
-        return document
-    for key, value in document.items():
-        field = descriptor.fields_by_name.get(key)
-        if field is not None:
-            document[key] = _field_with_numbers(field, value)
-    return document
-
-
-def _field_with_numbers(field: FieldDescriptor, value: Any) -> Any:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        values = field.message_type.fields_by_name["value"]
-        return {key: _field_with_numbers(values, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_one_with_numbers(field, item) for item in value]
-    return _one_with_numbers(field, value)
-
-
-def _one_with_numbers(field: FieldDescriptor, value: Any) -> Any:
-    if field.cpp_type in _LONG:
-        return int(value)
-    return _with_numbers(field.message_type, value) if field.message_type is not None else value
+        return lambda body: parse(body, type())
