@@ -92,11 +92,12 @@ def named(peer: str) -> str:
 
 def measured(peers: Peers, network: Network, client: str, server: str) -> dict[int, dict[str, Any]]:
     """Let one client have its turn: many callers, then one."""
-    outcomes = peers.client(client, network, f"rate_{MANY},rate_1", "--name", server).outcomes()
-    failed = [each for each in outcomes if each.get("ok") is False]
-    if failed:
-        raise RuntimeError(f"{client} → {server}: {failed}")
-    return {each["callers"]: each for each in outcomes if each.get("event") == "rate"}
+    program = peers.client(client, network, f"rate_{MANY},rate_{ONE}", "--name", server)
+    outcomes = program.outcomes()
+    figures = {each["callers"]: each for each in outcomes if each.get("event") == "rate"}
+    if figures.keys() != {MANY, ONE}:
+        raise RuntimeError(f"{client} → {server}: {outcomes}\n{program.log_end()}")
+    return figures
 
 
 if __name__ == "__main__":
