@@ -65,7 +65,8 @@ class RepeatingEncoder(Encoder):
     def encode(self, headers: Iterable[Any], huffman: bool = True) -> bytes:
         """Return the block of a message's fields."""
         block: list[bytes] = []
-        if self.header_table.resized:
+        if self.table_size_changes:
+            self.header_table.resized = True  # which hpack takes back where a size is set twice, and then says neither
             block.append(super().encode([]))
         if self._watch.has_changed():
             self._known.clear()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple, OversizedHeaderListError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from micro_core import Head
@@ -30,7 +30,11 @@ def indexable(fields: Any) -> list[Any]:
     return [(getattr(field, "indexable", True), *field) for field in fields]
 
 
+SIZE_SET_TWICE = [0, [], 64, 64, [(b"x-a", b"")], [(b"x-a", b"")]]
+
+
 @given(messages=MESSAGES)
+@example(messages=SIZE_SET_TWICE)
 def test_what_is_written_is_read_by_everybody(messages: Any) -> None:
     """Between the messages the table may get another size."""
     encoder, theirs, ours = RepeatingEncoder(), Decoder(1 << 20), RepeatingDecoder()
@@ -51,7 +55,8 @@ def test_what_others_write_is_read(messages: Any) -> None:
     ours.max_header_list_size = 1 << 20
     for message in messages:
         if isinstance(message, int):
-            encoder.header_table_size = message
+            if message != encoder.header_table_size:  # hpack's own encoder does not say what it is set to twice
+                encoder.header_table_size = message
             continue
         block = encoder.encode(message, huffman=len(message) % 2 == 0)
         assert pairs(ours.decode(block, raw=True)) == pairs(theirs.decode(block, raw=True))
