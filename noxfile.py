@@ -155,7 +155,8 @@ def wheels(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure beside peers and write docs/performance.md: `nox -s bench -- streams --turns 3` one section of it.
 
-    Peers in Go are measured where Go is installed. benchmarks/faults.py stands apart: it counts failed calls.
+    Peers in Go are measured where Go is installed. A Python compiled without optimisations is a fifth slower:
+    `nox -s bench --force-python /usr/bin/python3`. benchmarks/faults.py stands apart: it counts failed calls.
     """
     _install(session, "micro-core[default]", "micro-dev-ca", groups=["bench"])
     session.run("python", "benchmarks/performance.py", *session.posargs)
@@ -190,7 +191,7 @@ def _pytest(
     ignore: list[str] | None = None,
     environment: dict[str, str] | None = None,
     share: str = "loadfile",
-    processes: int = 4,
+    processes: int = 6,
 ) -> None:
     """Run tests against what is installed: nothing of the tree can be imported. Most wait more than they work."""
     session.run(
