@@ -17,7 +17,7 @@ from micro_core._codec_set import CodecSet
 from micro_core._discovery import Discovery
 from micro_core._node_list import NodeList, Target
 from micro_core._retry import Budget, backoff, may_retry
-from micro_core._runtime import clock
+from micro_core._runtime import clock, effective_deadline
 from micro_core._wire_errors import error_from_wire
 from micro_core.builtin._client_stream import RpcStream
 from micro_core.builtin._route import FramedHead, Route, route_of
@@ -117,6 +117,7 @@ class RpcClient(Caller):
 
     async def __aenter__(self) -> Self:
         self._now = clock()
+        self._effective_deadline = effective_deadline()
         self._budget = Budget(self._now)
         await self._opened.enter_async_context(self._discovery)
         self._open = True
@@ -143,7 +144,7 @@ class RpcClient(Caller):
         try:
             return await self._attempts(call, nodes, (route, body), idempotent, self._send)
         except Timeout:
-            if anyio.current_effective_deadline() <= self._now() + CLOCK_SECONDS:
+            if self._effective_deadline() <= self._now() + CLOCK_SECONDS:
                 await anyio.sleep(CLOCK_SECONDS)  # the caller's scope is due as well, and says it in its own way
             raise
 
@@ -162,7 +163,7 @@ class RpcClient(Caller):
         options = call.options
         if options.timeout is not None:
             timeout = options.timeout
-        deadline = min(self._now() + timeout, anyio.current_effective_deadline())
+        deadline = min(self._now() + timeout, self._effective_deadline())
         context = current_context()
         if context is not None:
             deadline = min(deadline, context.deadline)
