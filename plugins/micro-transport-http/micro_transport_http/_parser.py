@@ -93,14 +93,14 @@ class _Parser:
 
     def _feed_familiar(self, data: bytes) -> bytes:
         """Hand on the messages in front whose heads are familiar, and which are whole; return the rest."""
-        read, at = self._familiar.read, 0
-        while not self.ended:
+        read, at, there = self._familiar.read, 0, len(data)
+        while at < there and not self.ended:
             found = read(data, at)
             if found is None:
                 break
             headers, body, length = found
             end = body + length
-            if length > self._body_limit or end > len(data):
+            if length > self._body_limit or end > there:
                 break
             at = end
             self._received(headers, data[body:end])
