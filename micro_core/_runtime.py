@@ -102,13 +102,13 @@ class _Worker:
 
     __slots__ = ("begun", "idle", "scope", "task")
 
-    task: asyncio.Task[None]
     idle: asyncio.Future[None]
     """What it waits for while it has nothing to do."""
     scope: anyio.CancelScope
     """What cancels the job that it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
         self.begun: tuple[Job, _Rest] | None = None
         """A job whose first step was made in its name while it had nothing to do."""
 
@@ -180,12 +180,14 @@ class _Workers(Runner):
             if not idle.done():
                 idle.set_result(None)
                 return
-        worker = _Worker()
-        task = worker.task = self._loop.create_task(self._work(worker), context=self._context)
+        task = self._loop.create_task(self._work(), context=self._context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, worker: _Worker) -> None:
+    async def _work(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        worker = _Worker(task)
         while not self._closing:
             with anyio.CancelScope() as scope:
                 self._scopes.add(scope)

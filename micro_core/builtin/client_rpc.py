@@ -311,7 +311,8 @@ class RpcClient(Caller):
     def _headers(self, call: Call, now: float) -> Headers:
         headers: Headers = {}
         if call.deadline != math.inf:
-            headers[b"Timeout"] = b"%d" % max(int((call.deadline - now) * 1e9), 0)  # of an integer: a third of the time
+            left = max(call.deadline - now, 0.0)  # in a cancelled scope the deadline is minus infinity
+            headers[b"Timeout"] = b"%d" % int(left * 1e9)  # of an integer: a third of the time
         for name, value in call.metadata.items():
             key = canonical(name).encode()
             if key in SET_BY_THE_CLIENT:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from micro_core import (
@@ -355,6 +356,30 @@ async def test_the_caller_s_scope_bounds_a_call() -> None:
         with pytest.raises(TimeoutError), anyio.fail_after(0.05):
             await client.call(hello())
     assert all(attempt.seconds < 0.06 for attempt in transport.attempts)
+
+
+@pytest.mark.parametrize("timeout", [None, 1.0])
+async def test_a_call_in_a_scope_that_is_cancelled_already_is_cancelled(timeout: float | None) -> None:
+    transport = ScriptedTransport(freezes)
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await client.call(hello(timeout=timeout))
+        assert scope.cancelled_caught
+        with pytest.raises(TimeoutError), anyio.fail_after(0):
+            await client.call(hello(timeout=timeout))
+        with pytest.RaisesGroup(ZeroDivisionError):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(calls_at_last, client)
+                await anyio.lowlevel.checkpoint()
+                raise ZeroDivisionError
+
+
+async def calls_at_last(client: RpcClient) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        await client.call(hello())
 
 
 async def test_a_timeout_names_where_and_for_how_long() -> None:

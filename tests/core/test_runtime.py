@@ -514,6 +514,16 @@ async def test_a_callback_has_the_first_step_made_at_once_by_a_worker_that_waits
         assert [job.task for job in jobs] == [worker] * len(jobs)
 
 
+@pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")])
+async def test_tasks_that_start_at_once_run_handlers_too() -> None:
+    """Of Python 3.12 and later; 3.11 runs this as it is. uvloop gives the factory arguments that it does not take."""
+    asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
+    async with serving(plain, waiting) as server:
+        for number in range(3):
+            assert await server.call("plain", number) == number
+            assert await server.call("waiting", number) == number
+
+
 @on_asyncio
 async def test_what_breaks_a_job_s_promise_takes_one_worker_alone(caplog: Any) -> None:
     async with open_runner() as runner:
