@@ -1,7 +1,7 @@
 """Judge the output of one run of every check, and close with the sum of its test runs.
 
-Usage: python verdict.py LOG EXIT_STATUS PYTHON…
-Exits 1 when a check failed, a Python or the Go Micro peers did not run, or a skip hides coverage.
+Usage: python verdict.py LOG EXIT_STATUS SESSION…
+Exits 1 when a check failed, one of the sessions did not run, or a skip hides coverage.
 """
 
 import re
@@ -17,7 +17,7 @@ SKIP = re.compile(r"^SKIPPED \[\d+\] [^ ]+ (?P<reason>.*)$")
 EXPECTED_SKIP = re.compile(r"not claimed")
 
 
-def judge(text: str, status: int, pythons: list[str]) -> tuple[Counter[str], list[str]]:
+def judge(text: str, status: int, sessions: list[str]) -> tuple[Counter[str], list[str]]:
     """Return how many tests ended how, and what is wrong with the run."""
     lines = COLOURS.sub("", text).splitlines()
     counts: Counter[str] = Counter()
@@ -26,8 +26,7 @@ def judge(text: str, status: int, pythons: list[str]) -> tuple[Counter[str], lis
     wrong = [f"nox exited with status {status}"] if status else []
     if not counts["passed"]:
         wrong.append("no test ran")
-    wrong += [f"tests did not pass on Python {p}" for p in pythons if not _succeeded(lines, f"tests-{p}")]
-    wrong += [] if _succeeded(lines, "interop") else ["no Go Micro peer was spoken with"]
+    wrong += [f"the session {name} did not pass" for name in sessions if not _succeeded(lines, name)]
     wrong += [f"unexpected skip: {skip['reason']}" for skip in map(SKIP.match, lines) if skip and _unexpected(skip)]
     return counts, wrong
 
@@ -40,9 +39,9 @@ def _unexpected(skip: re.Match[str]) -> bool:
     return EXPECTED_SKIP.search(skip["reason"]) is None
 
 
-def main(log: str, status: str, *pythons: str) -> int:
+def main(log: str, status: str, *sessions: str) -> int:
     """Print the verdict on a log file; return the exit status."""
-    counts, wrong = judge(Path(log).read_text(encoding="utf-8", errors="replace"), int(status), list(pythons))
+    counts, wrong = judge(Path(log).read_text(encoding="utf-8", errors="replace"), int(status), list(sessions))
     print()
     for line in wrong:
         print(f"WRONG: {line}")
