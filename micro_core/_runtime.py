@@ -143,7 +143,7 @@ class _Workers(Runner):
     def _begin(self, job: Job) -> bool:
         """Make a job's first step in the name of a worker that waits; return False where some task is being run.
 
-        It saves a turn of the event loop, a fifth of a call's time where nothing else is under way.
+        It saves a turn of the event loop, a tenth of a call's time where nothing else is under way.
         """
         worker = self._idle[-1]
         task, idle = worker.task, worker.idle
@@ -155,23 +155,31 @@ class _Workers(Runner):
             return False
         self._idle.pop()
         self._at_once += 1
-        coroutine, variables = job.run(), self._context.copy()
         try:
-            waiting_for = variables.run(coroutine.send, None)
-        except StopIteration:
-            if not idle.done():  # else the job has cancelled its own task, and that ends the worker
-                self._idle.append(worker)
+            rest = self._first_step(job)
         except BaseException as error:
             if not idle.done():
                 idle.set_exception(error)
         else:
-            worker.begun = job, _Rest(coroutine, waiting_for, variables)
-            job.waits(worker.scope)
-            if not idle.done():
-                idle.set_result(None)
+            if rest is not None:
+                worker.begun = job, rest
+                job.waits(worker.scope)
+                if not idle.done():
+                    idle.set_result(None)
+            elif not idle.done():  # else the job has cancelled its own task, and that ends the worker
+                self._idle.append(worker)
         finally:
             _leave_task(self._loop, task)
         return True
+
+    def _first_step(self, job: Job) -> _Rest | None:
+        """Make a job's first step in a copied context; return what is left of it, None where nothing is."""
+        coroutine, variables = job.run(), self._context.copy()
+        try:
+            waiting_for = variables.run(coroutine.send, None)
+        except StopIteration:
+            return None
+        return _Rest(coroutine, waiting_for, variables)
 
     def _wake(self) -> None:
         self._woken = True
@@ -203,25 +211,24 @@ class _Workers(Runner):
         queue, turn, task = self._queue, CALLS_PER_TURN, worker.task
         while queue:
             job = queue.popleft()
-            coroutine, variables = job.run(), self._context.copy()
             try:
-                waiting_for = variables.run(coroutine.send, None)
-            except StopIteration:
-                turn -= 1
-                if not turn or task.cancelling():
-                    turn = CALLS_PER_TURN
-                    await _give_way(task)
-                continue
+                rest = self._first_step(job)
             except BaseException:  # what stops a process, or a job that breaks its promise, takes this worker alone
                 self._woken = False
                 if queue:
                     self._wake()
                 raise
+            if rest is None:
+                turn -= 1
+                if not turn or task.cancelling():
+                    turn = CALLS_PER_TURN
+                    await _give_way(task)
+                continue
             self._woken = False
             if queue:
                 self._wake()
             job.waits(worker.scope)
-            if not await self._finish(worker, job, _Rest(coroutine, waiting_for, variables)):
+            if not await self._finish(worker, job, rest):
                 return False
             turn = CALLS_PER_TURN
         self._woken = False
