@@ -58,6 +58,8 @@ async def _until_signal(service: AbstractAsyncContextManager[Any], worker: Worke
             tasks.start_soon(_stop_with_supervisor, worker, stop)
         try:
             async with service:
+                if worker is not None:
+                    worker.tell_serving()
                 await stop.wait()
                 log.info("stopping: %r", service)
         except (Exception, SystemExit) as error:

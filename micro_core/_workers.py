@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 
@@ -23,27 +24,33 @@ __all__ = ["Worker", "check_workers", "supervise"]
 log = logging.getLogger("micro.service")
 
 VARIABLE = "MICRO_WORKER"
-"""Tells a worker its number and the pipe that ends with its supervisor: ``2:7``."""
-YOUNG = 5.0
-"""Seconds. A worker that fails earlier, before any has lived so long, will fail again: the program is wrong."""
+"""Tells a worker its number and the socket to its supervisor: ``2:7``."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+LONG_LIFE = 5.0
+"""Seconds after which a worker that dies is started again without a longer pause."""
 
 
 class Worker(msgspec.Struct, frozen=True):
     """What a worker knows of itself."""
 
     number: int
-    pipe: int
+    supervisor: int
+    """A socket that all workers share: what they write says that one serves, its end that the supervisor ended."""
 
     @classmethod
     def of_this_process(cls) -> Worker | None:
         """Return this process as a worker, where a supervisor started it; what it starts itself is none."""
-        number, _, pipe = os.environ.pop(VARIABLE, "").partition(":")
-        return cls(int(number), int(pipe)) if number else None
+        number, _, supervisor = os.environ.pop(VARIABLE, "").partition(":")
+        return cls(int(number), int(supervisor)) if number else None
+
+    def tell_serving(self) -> None:
+        """Tell the supervisor that this worker serves."""
+        with suppress(OSError):  # the supervisor has ended, which `supervisor_gone` notices
+            os.write(self.supervisor, b"\n")
 
     async def supervisor_gone(self) -> None:
         """Return when the supervisor has ended, however it did."""
-        await anyio.wait_readable(self.pipe)
+        await anyio.wait_readable(self.supervisor)
 
 
 def check_workers(settings: Settings) -> None:
@@ -68,7 +75,7 @@ def _own_each(settings: Settings, name: str, what: str, instead: str) -> ConfigE
 def supervise(count: int) -> None:
     """Run that many workers until SIGTERM or SIGINT, then stop them; a second signal kills them.
 
-    Raises SystemExit with a worker's status when workers fail as soon as they are started.
+    Raises SystemExit with a worker's status when one fails before any has served: the program is wrong.
     """
     status = anyio.run(_Supervisor(count).run)
     if status:
@@ -80,22 +87,26 @@ class _Supervisor:
         self._count = count
         self._running: dict[int, anyio.abc.Process] = {}
         self._stopping = anyio.Event()
-        self._grown_up = False
+        self._served = False
         self._status = 0
 
     async def run(self) -> int:
-        reading, writing = os.pipe()  # the writing end is never used: it ends with this process
-        try:
+        own, theirs = socket.socketpair()
+        with own, theirs:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._listen)
+                tasks.start_soon(self._notice_service, own)
                 async with anyio.create_task_group() as workers:
                     for number in range(1, self._count + 1):
-                        workers.start_soon(self._keep, number, reading)
+                        workers.start_soon(self._keep, number, theirs.fileno())
                 tasks.cancel_scope.cancel()
-        finally:
-            os.close(reading)
-            os.close(writing)
         return self._status
+
+    async def _notice_service(self, own: socket.socket) -> None:
+        while True:
+            await anyio.wait_readable(own)
+            own.recv(4096)
+            self._served = True
 
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
@@ -110,34 +121,33 @@ class _Supervisor:
             with suppress(ProcessLookupError):
                 process.send_signal(how)
 
-    async def _keep(self, number: int, pipe: int) -> None:
+    async def _keep(self, number: int, supervisor: int) -> None:
         """Start a worker again and again until all are to stop."""
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             started = anyio.current_time()
-            status = await self._run_one(number, pipe)
+            status = await self._run_one(number, supervisor)
             age = anyio.current_time() - started
-            self._grown_up = self._grown_up or age >= YOUNG
             if self._stopping.is_set():
                 return
-            if status > 0 and not self._grown_up:  # what a signal ended is not wrong by itself
-                log.error("worker %d failed as soon as it was started, with status %d: giving up", number, status)
+            if status > 0 and not self._served:  # what a signal ended is not wrong by itself
+                log.error("worker %d failed before any served, with status %d: giving up", number, status)
                 self._status = status
                 self._stop(signal.SIGTERM)
                 return
-            pause = FIRST_PAUSE if age >= YOUNG else min(pause * 2, LONGEST_PAUSE)
+            pause = FIRST_PAUSE if age >= LONG_LIFE else min(pause * 2, LONGEST_PAUSE)
             log.warning("worker %d ended with status %d: started again in %.1f s", number, status, pause)
             with anyio.move_on_after(pause):
                 await self._stopping.wait()
 
-    async def _run_one(self, number: int, pipe: int) -> int:
+    async def _run_one(self, number: int, supervisor: int) -> int:
         async with await anyio.open_process(
             [sys.executable, *sys.orig_argv[1:]],
             stdin=None,
             stdout=None,
             stderr=None,
-            env={**os.environ, VARIABLE: f"{number}:{pipe}"},
-            pass_fds=[pipe],
+            env={**os.environ, VARIABLE: f"{number}:{supervisor}"},
+            pass_fds=[supervisor],
             start_new_session=True,  # a terminal's signals reach the supervisor alone, which hands them on
         ) as process:
             self._running[number] = process

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from micro_core import Client, Registry
+from micro_core import Client, MicroError, Registry
 from micro_core.testing import make_part
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +74,20 @@ async def test_workers_register_a_node_each_and_one_that_dies_is_started_again(s
         await nodes(registry, lambda ids: len(ids) <= 1)  # a node that was killed said no goodbye
 
 
+async def test_a_worker_that_fails_after_it_served_is_started_again(start: Any, tmp_path: Path) -> None:
+    program = start(hello(tmp_path), "--workers", "2")
+    async with watching() as registry, Client() as client:
+        await nodes(registry, lambda ids: len(ids) == 2)
+        before = set(workers_of(program.process.pid))
+        with pytest.raises(MicroError):
+            await client.call(GREETER, "Greeter.End", 3)
+        await until(
+            lambda: len(workers_of(program.process.pid)) == 2 != len(before & set(workers_of(program.process.pid)))
+        )
+        output = await anyio.to_thread.run_sync(program.stop)
+        assert "ended with status 3: started again in" in "".join([*program.output, output])
+
+
 async def test_workers_stop_when_their_supervisor_was_killed(start: Any, tmp_path: Path) -> None:
     program = start(hello(tmp_path), "--workers", "2")
     async with watching() as registry:
@@ -85,6 +99,8 @@ async def test_workers_stop_when_their_supervisor_was_killed(start: Any, tmp_pat
 
 
 HELLO = """
+import os
+
 from micro_core import Service, idempotent
 
 service = Service(NAME)
@@ -94,6 +110,9 @@ class Greeter:
     @idempotent
     async def hello(self, name: str) -> str:
         return f"Hello {name}"
+
+    async def end(self, status: int) -> None:
+        os._exit(status)
 
 service.run()
 """
@@ -128,7 +147,7 @@ def run(tmp_path: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
 async def test_workers_that_fail_at_once_are_given_up(on_loopback: None, tmp_path: Path) -> None:
     ended = run(tmp_path, "--workers", "2")
     assert ended.returncode == 1
-    assert "failed as soon as it was started, with status 1: giving up" in ended.stderr
+    assert "failed before any served, with status 1: giving up" in ended.stderr
 
 
 @pytest.mark.parametrize(
