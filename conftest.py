@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -37,8 +38,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Record tasks left when an event loop closes; where wheels are under test, refuse to test the tree instead."""
+    """Record tasks left when an event loop closes, time no property; where wheels are tested, refuse the tree."""
     asyncio.runners._cancel_all_tasks = _record_and_cancel  # type: ignore[attr-defined]
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
     _open_what_uvloop_keeps()
     if os.environ.get("MICRO_TESTS_FROM_WHEELS"):
         import micro_core

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -122,7 +121,9 @@ def _is_cancelled(error: BaseException) -> bool:
         return False
     if sniffio.current_async_library() != "asyncio" or anyio.current_effective_deadline() == -math.inf:
         return True
-    task = asyncio.current_task()
+    from asyncio import current_task  # which nothing else imports before a program runs on it
+
+    task = current_task()
     return task is not None and task.cancelling() > 0
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
-
-from micro_core._tls_context import PinMismatch
 
 __all__ = ["explain"]
 
@@ -45,6 +42,10 @@ _REASONS: Final = {
 
 def explain(error: Exception) -> str:
     """Return what a failed handshake means: a sentence about the peer, ``it``, without a full stop."""
+    import ssl
+
+    from micro_core._tls_context import PinMismatch
+
     if isinstance(error, PinMismatch):
         return str(error.args[-1])
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from micro_core._near_miss import did_you_mean
-from micro_core._tls_context import LiveContext, pin_of
 from micro_core._tls_errors import explain
 from micro_core._values import convert, valid
 from micro_core.address import is_loopback
 from micro_core.errors import ConfigError
+
+if TYPE_CHECKING:  # imported where TLS is spoken
+    import ssl
 
 __all__ = ["HANDSHAKE_SECONDS", "Tls", "explain", "peer_names"]
 
@@ -95,6 +96,8 @@ class Tls:
             raise ConfigError("tls_key is set and tls_cert is not: a listener needs both")
         if self.client_ca and not self.cert:
             raise ConfigError("tls_client_ca is set and tls_cert is not: who asks for certificates needs its own")
+        from micro_core._tls_context import LiveContext
+
         return LiveContext(cert=self.cert, key=self.key, authorities=self.client_ca, server=True, protocols=protocols)
 
     def for_client(self, protocols: Sequence[str]) -> ssl.SSLContext:
@@ -108,6 +111,8 @@ class Tls:
             raise ConfigError("tls_insecure_skip_verify and tls_ca or tls_pin exclude each other: what is trusted?")
         if self.insecure_skip_verify:
             log.warning("tls_insecure_skip_verify: whoever answers is taken for the right one, and can read everything")
+        from micro_core._tls_context import LiveContext, pin_of
+
         return LiveContext(
             cert=self.cert,
             key=self.key,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple, OversizedHeaderListError
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from micro_core import Head
@@ -41,7 +41,6 @@ def indexable(fields: Any) -> list[Any]:
 SIZE_SET_TWICE = [0, [], 64, 64, [(b"x-a", b"")], [(b"x-a", b"")]]
 
 
-@settings(deadline=None)  # large values take long on a busy machine
 @given(messages=MESSAGES)
 @example(messages=SIZE_SET_TWICE)
 def test_what_is_written_is_read_by_everybody(messages: Any) -> None:
@@ -58,7 +57,6 @@ def test_what_is_written_is_read_by_everybody(messages: Any) -> None:
         assert pairs(ours.decode(block, raw=True)) == pairs(read)
 
 
-@settings(deadline=None)  # large values take long on a busy machine
 @given(messages=MESSAGES)
 def test_what_others_write_is_read(messages: Any) -> None:
     encoder, theirs, ours = Encoder(), Decoder(1 << 20), RepeatingDecoder()

@@ -302,7 +302,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.binary(max_size=200) | mutated(), cuts=st.lists(st.integers(0, 600), max_size=6))
 def test_random_and_mutated_requests_give_the_same_however_they_are_cut(text: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
@@ -311,7 +311,7 @@ def test_random_and_mutated_requests_give_the_same_however_they_are_cut(text: by
     assert parse(RequestParser, pieces) == whole_and_bytewise(RequestParser, text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.binary(max_size=200) | mutated().map(lambda text: text.replace(b"POST / HTTP/1.1", b"HTTP/1.1 200 OK")))
 def test_random_and_mutated_responses_raise_nothing_but_refusals(text: bytes) -> None:
     whole_and_bytewise(ResponseParser, text)
@@ -371,7 +371,7 @@ def usual(draw: st.DrawFn, kind: Any) -> list[bytes]:
 
 @pytest.mark.parametrize("multiplexed", [False, True])
 @pytest.mark.parametrize("kind", [RequestParser, ResponseParser])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_familiar_head_is_read_as_it_was_the_first_time(kind: Any, multiplexed: bool, data: st.DataObject) -> None:
     """Message by message heads become familiar, byte by byte none does."""
