@@ -7,10 +7,10 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from micro_core.context import Context
 from micro_core.describe import describe

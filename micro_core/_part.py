@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
 
 from micro_core._secrets import hide_in_address, hide_in_mapping, hide_in_text
 from micro_core.errors import ConfigError
@@ -36,8 +37,7 @@ _OPTION_SAFE: Final = "/:,?+;!$'()*~ []"
 _LONGEST: Final = 64 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, kw_only=True):
     """What a configuration string says: which implementation of a kind, and how it is set up. `str` writes it again."""
 
     kind: str
@@ -48,11 +48,14 @@ class Part:
     addresses: tuple[str, ...] = ()
     path: str = ""
     """Empty, or with its leading slash."""
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    options: Mapping[str, str] = MappingProxyType({})
     source: str = "default"
     """Where it was written, for errors: ``flag --registry``, ``variable MICRO_REGISTRY``, ``default``, …"""
     optional: bool = False
     """True: left out where it is not installed."""
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name, self.distribution, self.addresses, self.path, self.source, self.optional))
 
     def __str__(self) -> str:
         return self._written(self.addresses, self.options)

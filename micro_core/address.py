@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 
 from micro_core.errors import ConfigError
 
 __all__ = ["advertised", "is_loopback", "reach"]
 
-_ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))
+_ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of documentation networks: connecting a UDP socket to one sends nothing, and tells the way out."""
 
 
@@ -61,7 +60,10 @@ def _literal(host: str, shown: str) -> str:
 
 
 def _way_out() -> str:
-    for elsewhere, family in _ELSEWHERE:
+    import socket
+
+    for elsewhere in _ELSEWHERE:
+        family = socket.AF_INET6 if ":" in elsewhere else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 probe.connect((elsewhere, 9))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import ClassVar, Self, TypeAlias
+
+import msgspec
 
 from micro_core.message import Message
 
@@ -23,8 +24,7 @@ DeadLetter: TypeAlias = Callable[[str, Message, Exception], Awaitable[None]]
 """Takes topic, message and the last error of a message whose handler failed every time; returning acknowledges it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subscription:
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """What a subscriber wants."""
 
     topic: str
@@ -39,8 +39,7 @@ class Subscription:
     """Gets what failed every time; without one it is logged and counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishStats:
+class PublishStats(msgspec.Struct, frozen=True, kw_only=True):
     """How a broker's publishing side stands."""
 
     waiting: int

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+
+import msgspec
 
 from micro_core.errors import BadRequest, Executed
 from micro_core.registry import Node, Record
@@ -20,8 +21,7 @@ Filter: TypeAlias = Callable[[Sequence[Record]], Sequence[Record]]
 Response = TypeVar("Response")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallOptions:
+class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to make a call; what is None is as the client was configured."""
 
     timeout: float | None = None
@@ -37,8 +37,12 @@ class CallOptions:
     """Call this ``host:port`` and ask no registry."""
     content_type: str | None = None
     """Instead of the one that belongs to the request's type."""
-    metadata: Mapping[str, str] | None = field(default=None, repr=False)
+    metadata: Mapping[str, str] | None = None
     """Headers to send; not shown, for one of them may prove who we are."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "metadata")
+        return f"CallOptions({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         """Raise `BadRequest` for what cannot be meant, before anything is sent."""
@@ -64,8 +68,7 @@ def _bad(detail: str) -> BadRequest:
 DEFAULT_OPTIONS = CallOptions()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientDefaults:
+class ClientDefaults(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say about every call of a client (docs/configuration.md)."""
 
     service: str = ""

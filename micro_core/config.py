@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from micro_core._part import Part, parse_addresses, parse_part
 from micro_core._secrets import HIDDEN, hide_in_address, hide_in_mapping, hide_in_text
@@ -126,7 +130,6 @@ class Settings:
 
 
 _VALUES: Final = {one.name: one for one in fields(Settings) if "help" in one.metadata}
-_HINTS: Final = typing.get_type_hints(Settings)
 _HELP: Final[Mapping[str, str]] = {
     "registry": "where services are found",
     "registry_address": "its addresses, host:port,…",
@@ -180,6 +183,11 @@ def _from_flags(argv: Sequence[str]) -> dict[str, Given]:
     return from_flags(argv, _HELP, _REPEATED)
 
 
+@functools.cache
+def _types() -> Mapping[str, Any]:
+    return typing.get_type_hints(Settings)
+
+
 def _part(kind: str, given: Mapping[str, Given]) -> Part:
     written = given.get(kind) or Given(value=_DEFAULT_PARTS[kind], source="default", rank=Rank.DEFAULT)
     part = _one_part(kind, written.value, written.source)
@@ -216,7 +224,7 @@ def _codecs(given: Mapping[str, Given]) -> tuple[Part, ...]:
 def _read(name: str, given: Given) -> Any:
     if name == "server_metadata":
         return MappingProxyType(_pairs(name, given))
-    annotation = _HINTS[name]
+    annotation = _types()[name]
     if annotation == tuple[str, ...]:
         return tuple(_texts(name, given))
     value = given.value
@@ -235,11 +243,11 @@ def _read(name: str, given: Given) -> Any:
 def _within_limits(name: str, given: Given, value: Any) -> Any:
     limits = _VALUES[name].metadata
     if "least" in limits and not limits["least"] <= value < float("inf"):
-        raise _wrong(name, given, f"{valid(_HINTS[name])}, not less than {limits['least']:g}")
+        raise _wrong(name, given, f"{valid(_types()[name])}, not less than {limits['least']:g}")
     if "above" in limits and not limits["above"] < value < float("inf"):
-        raise _wrong(name, given, f"{valid(_HINTS[name])}, more than {limits['above']:g}")
+        raise _wrong(name, given, f"{valid(_types()[name])}, more than {limits['above']:g}")
     if "most" in limits and value > limits["most"]:
-        raise _wrong(name, given, f"{valid(_HINTS[name])}, not more than {limits['most']:g}")
+        raise _wrong(name, given, f"{valid(_types()[name])}, not more than {limits['most']:g}")
     if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
         raise _wrong(name, given, "text without control characters")
     if "form" in limits and not re.fullmatch(limits["form"][0], value, re.ASCII):
@@ -276,12 +284,12 @@ def _wrong(name: str, given: Given, instead: str) -> ConfigError:
 def _consistent(settings: Settings) -> Settings:
     """Return the settings, defaults made to agree with the rest. Raises `ConfigError` where what was written cannot."""
     if ":" in settings.proxy and not settings.proxy_address:
-        settings = replace(settings, proxy="", proxy_address=settings.proxy)
+        settings = dataclasses.replace(settings, proxy="", proxy_address=settings.proxy)
     ttl, interval = settings.register_ttl, settings.register_interval
     if not ttl or interval < ttl:
         return settings
     if "register_interval" not in settings.sources:
-        return replace(settings, register_interval=ttl / 2)
+        return dataclasses.replace(settings, register_interval=ttl / 2)
     raise ConfigError(
         f"register_interval={interval:g} (from {settings.source('register_interval')}) is not valid; write less than "
         f"register_ttl={ttl:g} (from {settings.source('register_ttl')}), or the service vanishes in between"

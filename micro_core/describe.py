@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from inspect import isclass
 from typing import Any, get_origin
 
 from msgspec import inspect
+from msgspec.structs import replace
 
 from micro_core.registry import Value
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, Self
+
+import msgspec
 
 __all__ = ["Change", "ChangeKind", "Endpoint", "Node", "Record", "Registry", "Value"]
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
+class Value(msgspec.Struct, frozen=True, kw_only=True):
     """The description of one field or payload (docs/wire.md §3.10)."""
 
     name: str
@@ -24,38 +24,35 @@ class Value:
     values: tuple[Value, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """What a service offers under one name; subscribers are listed too."""
 
     name: str
     request: Value | None = None
     response: Value | None = None
-    metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    metadata: Mapping[str, str] = _EMPTY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One process that answers for a service."""
 
     id: str
     address: str
     """``host:port``, the host a literal IP address (an IPv6 one in brackets)."""
-    metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    metadata: Mapping[str, str] = _EMPTY
 
     def __hash__(self) -> int:
         return hash((self.id, self.address))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A service at one version with its nodes: what Go Micro calls ``registry.Service``."""
 
     name: str
     version: str
     nodes: tuple[Node, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    metadata: Mapping[str, str] = _EMPTY
 
 
 class ChangeKind(StrEnum):
@@ -66,8 +63,7 @@ class ChangeKind(StrEnum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a watch: these nodes came, changed or went.
 
     Create and update mean the same to a reader, "this is how the node is now"; they may come twice.

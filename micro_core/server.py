@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
+
+import msgspec
 
 from micro_core.context import Context
 from micro_core.message import Message
@@ -29,8 +30,7 @@ class HandlerKind(StrEnum):
     BIDIRECTIONAL = "bidirectional"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handler:
+class Handler(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint and the function behind it."""
 
     name: str
@@ -43,7 +43,7 @@ class Handler:
     idempotent: bool = False
     internal: bool = False
     """Answered, but not listed in the registry."""
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, str] = MappingProxyType({})
     description: str = ""
 
 

@@ -20,7 +20,6 @@ from micro_core._handlers import camel_case, endpoint_of, endpoint_options, hand
 from micro_core._owned_tasks import OwnedTasks
 from micro_core._parts import Parts, load_parts, load_settings
 from micro_core._plugins import PluginHost
-from micro_core._process import run_process
 from micro_core._subscribers import Subscriber, Subscribers
 from micro_core.address import advertised, reach
 from micro_core.broker import Broker, DeadLetter, Subscription
@@ -414,6 +413,8 @@ class Service:
         uvloop where that is installed, or ``trio``. Raises SystemExit with one sentence where a setting is wrong.
         """
         self._argv = tuple(sys.argv[1:] if argv is None else argv)
+        from micro_core._process import run_process  # what a service in a process of others does not need
+
         run_process(self, backend, lambda: load_settings(self._given, self._argv)[0])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from micro_core._near_miss import did_you_mean
 from micro_core._tls_errors import explain
@@ -26,8 +28,7 @@ HANDSHAKE_SECONDS: Final = 5.0
 _PREFIX: Final = "tls_"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
     """What a part presents and whom it trusts. Without anything set it speaks clear text.
 
     Files are PEM, and read again when they change. Who has any of this speaks TLS to whomever it calls; who has a
@@ -133,7 +134,7 @@ class Tls:
             )
 
     def __repr__(self) -> str:
-        given = [one.name for one in fields(self) if getattr(self, one.name)]
+        given = [name for name in self.__struct_fields__ if getattr(self, name)]
         return f"<Tls {', '.join(given) or 'off'}>"
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self
+
+import msgspec
 
 from micro_core.message import Headers, Message
 from micro_core.registry import Node
@@ -32,8 +33,7 @@ class Head:
         self.encoded: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a listener accepts; what is beyond is refused and the connection closed."""
 
     body: int = 4 * 1024 * 1024

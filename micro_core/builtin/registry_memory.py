@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
+from msgspec.structs import replace
 
 from micro_core.builtin.literal_address import split_address
 from micro_core.builtin.memory_network import MemoryNetwork

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from micro_core import Change, ChangeKind, Channel, Endpoint, Executed, Filter, Node, Record, filters
 from micro_core._node_list import SELECTIONS_KEPT, NodeList, Target

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 HEAVY = {
+    "asyncio",
     "google",
     "h2",
     "httptools",
@@ -16,6 +17,8 @@ HEAVY = {
     "micro_registry_mdns",
     "micro_transport_http",
     "pytest",
+    "socket",
+    "ssl",
     "trio",
     "uvloop",
     "zeroconf",

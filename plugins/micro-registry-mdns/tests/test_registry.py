@@ -3,12 +3,12 @@
 import socket
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import uuid4
 
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from micro_core import ChangeKind, Closed, ConfigError, Endpoint, Node, Record, RegistryError, Value
 from micro_registry_mdns import dns, gomicro, txt

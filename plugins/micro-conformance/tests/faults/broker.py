@@ -1,9 +1,9 @@
 """One broken broker for each promise; the table's key is the promise that alone catches it."""
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace
 
 from micro_conformance import BrokerConformance
 from micro_core import Closed, Message, PublishError, PublishStats

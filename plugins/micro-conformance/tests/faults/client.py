@@ -1,6 +1,6 @@
 """One broken client for each promise; the table's key is the promise that alone catches it."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from micro_conformance import ClientConformance
 from micro_core import Closed, Conflict, Executed, NoNode, RemoteError, Timeout, Unavailable

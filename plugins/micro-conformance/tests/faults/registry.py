@@ -1,9 +1,9 @@
 """One broken registry for each promise; the table's key is the promise that alone catches it."""
 
-from dataclasses import replace
 from typing import Any
 
 import anyio.lowlevel
+from msgspec.structs import replace
 
 from micro_conformance import RegistryConformance
 from micro_core import ChangeKind, Node, RegistryError

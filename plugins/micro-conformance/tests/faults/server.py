@@ -1,7 +1,8 @@
 """One broken server for each promise; the table's key is the promise that alone catches it."""
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from micro_conformance import ServerConformance
 from micro_core import BadRequest, Conflict, HandlerKind, InternalError, Message, NotFound, Request

@@ -2,9 +2,9 @@
 
 import math
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace
 
 from micro_conformance import TransportConformance
 from micro_core import (
