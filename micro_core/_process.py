@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -13,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from micro_core._signals import stop_signals
 from micro_core._workers import Worker, check_workers, supervise
 from micro_core.config import Settings
 from micro_core.errors import ConfigError, PluginError, RegistryError
@@ -78,7 +78,7 @@ async def _stop_with_supervisor(worker: Worker, stop: anyio.Event) -> None:
 async def _listen(
     stop: anyio.Event, scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+    with stop_signals() as received:
         task_status.started()
         async for each in received:
             if stop.is_set():

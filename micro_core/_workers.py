@@ -16,6 +16,7 @@ import anyio
 import anyio.abc
 import msgspec
 
+from micro_core._signals import stop_signals
 from micro_core.config import Settings
 from micro_core.errors import ConfigError
 
@@ -109,7 +110,7 @@ class _Supervisor:
             self._served = True
 
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        with stop_signals() as received:
             task_status.started()
             async for _ in received:
                 self._stop(signal.SIGKILL if self._stopping.is_set() else signal.SIGTERM)
