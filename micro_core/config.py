@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import math
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from micro_core._part import Part, parse_addresses, parse_part
@@ -56,15 +56,18 @@ _PROXY: Final = (r"([^\s:/?@]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?|", "a service's na
 _LISTENING: Final = (r"[^\s/?@]*:\d{1,5}(-\d{1,5})?", "host:port, such as 127.0.0.1:0, :8080 or :5000-6000")
 
 
-def _setting(default: Any, help: str, **limits: Any) -> Any:
-    metadata = {"help": help, **limits}
-    if isinstance(default, Mapping):  # which dataclasses take for mutable
-        return field(default_factory=lambda: default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+class _Of(msgspec.Struct, frozen=True):
+    """What a setting is for, and what it may be."""
+
+    help: str
+    least: float = -math.inf
+    above: float = -math.inf
+    most: float = math.inf
+    form: tuple[str, str] = ("", "")
+    """A pattern, and what to write."""
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting; `source` says where each one comes from. Times are seconds."""
 
     registry: Part
@@ -74,36 +77,40 @@ class Settings:
     client: Part
     server: Part
     codec: tuple[Part, ...]
-    server_name: str = _setting("", "the service's name")
-    server_version: str = _setting("", "its version; default: latest")
-    server_id: str = _setting("", "the last part of the node's id; default: random")
-    server_address: str = _setting("127.0.0.1:0", "the address to listen at", form=_LISTENING)
-    server_advertise: str = _setting("", "the address that others are told instead")
-    server_metadata: Mapping[str, str] = _setting(_NOTHING, "the node's metadata, key=value,…")
-    register_ttl: float = _setting(60.0, "how long a registration lives without being repeated; 0: for ever", least=0.0)
-    register_interval: float = _setting(30.0, "how often it is repeated; default: half of a shorter ttl", above=0.0)
-    workers: int = _setting(
-        1, "processes that run the service, each with a node of its own; at most 1000", least=1, most=1000
+    server_name: Annotated[str, _Of("the service's name")] = ""
+    server_version: Annotated[str, _Of("its version; default: latest")] = ""
+    server_id: Annotated[str, _Of("the last part of the node's id; default: random")] = ""
+    server_address: Annotated[str, _Of("the address to listen at", form=_LISTENING)] = "127.0.0.1:0"
+    server_advertise: Annotated[str, _Of("the address that others are told instead")] = ""
+    server_metadata: Annotated[Mapping[str, str], _Of("the node's metadata, key=value,…")] = _NOTHING
+    register_ttl: Annotated[
+        float, _Of("how long a registration lives without being repeated; 0: for ever", least=0.0)
+    ] = 60.0
+    register_interval: Annotated[float, _Of("how often it is repeated; default: half of a shorter ttl", above=0.0)] = (
+        30.0
     )
-    client_request_timeout: float = _setting(5.0, "how long a unary call may take", above=0.0)
-    client_retries: int = _setting(1, "attempts after the first", least=0)
-    client_pool_size: int = _setting(100, "connections kept to a node", least=0)
-    client_pool_ttl: float = _setting(60.0, "how long an idle connection is kept", least=0.0)
-    propagate: tuple[str, ...] = _setting((), "headers of a request that calls of its handler carry on")
-    proxy: str = _setting("", "the service, or host:port, that gets all calls", form=_PROXY)
-    proxy_address: str = _setting("", "the address that gets all calls", form=_CALLED)
-    tls_cert: str = _setting("", "a file with the certificate of this program; listeners speak TLS then")
-    tls_key: str = _setting("", "a file with its key, where it is not in the same")
-    tls_ca: str = _setting("", "a file with the authorities that peers are verified by; default: the machine's")
-    tls_client_ca: str = _setting("", "a file with the authorities that callers have to have a certificate of")
-    tls_pin: tuple[str, ...] = _setting((), "SHA-256 of the certificates that peers may present")
-    tls_server_name: str = _setting("", "the name that peers' certificates are for, in place of their address")
-    tls_insecure_skip_verify: bool = _setting(False, "true: peers are not verified")
-    require_tls: bool = _setting(False, "true: no clear text outside this machine")
-    extensions: tuple[str, ...] = _setting((), "extensions to use, the outermost first")
-    plugins_allow: tuple[str, ...] = _setting((), "the only distributions whose plugins may be imported")
-    plugins_block: tuple[str, ...] = _setting((), "distributions whose plugins are never imported")
-    sources: Mapping[str, str] = field(default_factory=lambda: _NOTHING, compare=False)
+    workers: Annotated[
+        int, _Of("processes that run the service, each with a node of its own; at most 1000", least=1, most=1000)
+    ] = 1
+    client_request_timeout: Annotated[float, _Of("how long a unary call may take", above=0.0)] = 5.0
+    client_retries: Annotated[int, _Of("attempts after the first", least=0)] = 1
+    client_pool_size: Annotated[int, _Of("connections kept to a node", least=0)] = 100
+    client_pool_ttl: Annotated[float, _Of("how long an idle connection is kept", least=0.0)] = 60.0
+    propagate: Annotated[tuple[str, ...], _Of("headers of a request that calls of its handler carry on")] = ()
+    proxy: Annotated[str, _Of("the service, or host:port, that gets all calls", form=_PROXY)] = ""
+    proxy_address: Annotated[str, _Of("the address that gets all calls", form=_CALLED)] = ""
+    tls_cert: Annotated[str, _Of("a file with the certificate of this program; listeners speak TLS then")] = ""
+    tls_key: Annotated[str, _Of("a file with its key, where it is not in the same")] = ""
+    tls_ca: Annotated[str, _Of("a file with the authorities that peers are verified by; default: the machine's")] = ""
+    tls_client_ca: Annotated[str, _Of("a file with the authorities that callers have to have a certificate of")] = ""
+    tls_pin: Annotated[tuple[str, ...], _Of("SHA-256 of the certificates that peers may present")] = ()
+    tls_server_name: Annotated[str, _Of("the name that peers' certificates are for, in place of their address")] = ""
+    tls_insecure_skip_verify: Annotated[bool, _Of("true: peers are not verified")] = False
+    require_tls: Annotated[bool, _Of("true: no clear text outside this machine")] = False
+    extensions: Annotated[tuple[str, ...], _Of("extensions to use, the outermost first")] = ()
+    plugins_allow: Annotated[tuple[str, ...], _Of("the only distributions whose plugins may be imported")] = ()
+    plugins_block: Annotated[tuple[str, ...], _Of("distributions whose plugins are never imported")] = ()
+    sources: Mapping[str, str] = _NOTHING
     """By setting, where it was written; what is not in it has its default."""
 
     def source(self, name: str) -> str:
@@ -125,25 +132,35 @@ class Settings:
         )
 
     def __repr__(self) -> str:
-        shown = {one.name: _shown(getattr(self, one.name)) for one in fields(self) if one.name != "sources"}
+        shown = {name: _shown(getattr(self, name)) for name in self.__struct_fields__ if name != "sources"}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-_VALUES: Final = {one.name: one for one in fields(Settings) if "help" in one.metadata}
-_HELP: Final[Mapping[str, str]] = {
-    "registry": "where services are found",
-    "registry_address": "its addresses, host:port,…",
-    "selector": "how a node is chosen",
-    "transport": "what carries messages",
-    "transport_address": "its addresses, host:port,…",
-    "broker": "what carries published messages",
-    "broker_address": "its addresses, host:port,…",
-    "codec": "codecs, name,…",
-    "client": "what makes calls",
-    "server": "what answers calls",
-    **{name: one.metadata["help"] for name, one in _VALUES.items()},
-    "config": "a TOML file with settings",
-}
+@functools.cache
+def _values() -> Mapping[str, tuple[Any, _Of]]:
+    """Return type and description of each setting that is a value, and no part."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is Annotated}
+
+
+@functools.cache
+def _help() -> Mapping[str, str]:
+    return {
+        "registry": "where services are found",
+        "registry_address": "its addresses, host:port,…",
+        "selector": "how a node is chosen",
+        "transport": "what carries messages",
+        "transport_address": "its addresses, host:port,…",
+        "broker": "what carries published messages",
+        "broker_address": "its addresses, host:port,…",
+        "codec": "codecs, name,…",
+        "client": "what makes calls",
+        "server": "what answers calls",
+        **{name: of.help for name, (_, of) in _values().items()},
+        "config": "a TOML file with settings",
+    }
+
+
 _REPEATED: Final = ("codec", "server_metadata", "propagate", "tls_pin", "extensions", "plugins_allow", "plugins_block")
 
 
@@ -154,7 +171,7 @@ def flags() -> argparse.ArgumentParser:
     """
     from micro_core._flags import flags_for
 
-    return flags_for(_HELP, _REPEATED)
+    return flags_for(_help(), _REPEATED)
 
 
 def load(
@@ -166,13 +183,13 @@ def load(
     sentence that names the value, where it came from, and what is valid.
     """
     by_flag = _from_flags(argv) if argv else {}
-    by_variable = from_environment(environ, _HELP)
+    by_variable = from_environment(environ, _help())
     named = by_flag.pop("config", None) or by_variable.get("config")
     by_variable.pop("config", None)
-    by_file = from_file(named.value, named.source, _HELP) if named else {}
-    given = {**from_code(code, _HELP), **by_file, **by_variable, **by_flag}
+    by_file = from_file(named.value, named.source, _help()) if named else {}
+    given = {**from_code(code, _help()), **by_file, **by_variable, **by_flag}
     parts: dict[str, Any] = {kind: _part(kind, given) for kind in _KINDS}
-    values = {name: _read(name, given[name]) for name in _VALUES if name in given}
+    values = {name: _read(name, given[name]) for name in _values() if name in given}
     sources = MappingProxyType({name: one.source for name, one in given.items()})
     return _consistent(Settings(**parts, codec=_codecs(given), **values, sources=sources))
 
@@ -180,12 +197,7 @@ def load(
 def _from_flags(argv: Sequence[str]) -> dict[str, Given]:
     from micro_core._flags import from_flags
 
-    return from_flags(argv, _HELP, _REPEATED)
-
-
-@functools.cache
-def _types() -> Mapping[str, Any]:
-    return typing.get_type_hints(Settings)
+    return from_flags(argv, _help(), _REPEATED)
 
 
 def _part(kind: str, given: Mapping[str, Given]) -> Part:
@@ -224,7 +236,7 @@ def _codecs(given: Mapping[str, Given]) -> tuple[Part, ...]:
 def _read(name: str, given: Given) -> Any:
     if name == "server_metadata":
         return MappingProxyType(_pairs(name, given))
-    annotation = _types()[name]
+    annotation, of = _values()[name]
     if annotation == tuple[str, ...]:
         return tuple(_texts(name, given))
     value = given.value
@@ -237,22 +249,24 @@ def _read(name: str, given: Given) -> Any:
         value = float(value)
     elif type(value) is not annotation:
         raise _wrong(name, given, valid(annotation))
-    return _within_limits(name, given, value)
-
-
-def _within_limits(name: str, given: Given, value: Any) -> Any:
-    limits = _VALUES[name].metadata
-    if "least" in limits and not limits["least"] <= value < float("inf"):
-        raise _wrong(name, given, f"{valid(_types()[name])}, not less than {limits['least']:g}")
-    if "above" in limits and not limits["above"] < value < float("inf"):
-        raise _wrong(name, given, f"{valid(_types()[name])}, more than {limits['above']:g}")
-    if "most" in limits and value > limits["most"]:
-        raise _wrong(name, given, f"{valid(_types()[name])}, not more than {limits['most']:g}")
-    if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f]", value):
-        raise _wrong(name, given, "text without control characters")
-    if "form" in limits and not re.fullmatch(limits["form"][0], value, re.ASCII):
-        raise _wrong(name, given, limits["form"][1])
+    wrong = _what_is_wrong(value, annotation, of)
+    if wrong:
+        raise _wrong(name, given, wrong)
     return value
+
+
+def _what_is_wrong(value: Any, annotation: Any, of: _Of) -> str:
+    """Return what would be valid, where the value is not."""
+    if isinstance(value, str):
+        if re.search(r"[\x00-\x1f\x7f]", value):
+            return "text without control characters"
+        pattern, told = of.form
+        return told if pattern and not re.fullmatch(pattern, value, re.ASCII) else ""
+    if of.least > -math.inf and not of.least <= value < math.inf:
+        return f"{valid(annotation)}, not less than {of.least:g}"
+    if of.above > -math.inf and not of.above < value < math.inf:
+        return f"{valid(annotation)}, more than {of.above:g}"
+    return f"{valid(annotation)}, not more than {of.most:g}" if value > of.most else ""
 
 
 def _texts(name: str, given: Given) -> list[str]:
@@ -284,12 +298,12 @@ def _wrong(name: str, given: Given, instead: str) -> ConfigError:
 def _consistent(settings: Settings) -> Settings:
     """Return the settings, defaults made to agree with the rest. Raises `ConfigError` where what was written cannot."""
     if ":" in settings.proxy and not settings.proxy_address:
-        settings = dataclasses.replace(settings, proxy="", proxy_address=settings.proxy)
+        settings = replace(settings, proxy="", proxy_address=settings.proxy)
     ttl, interval = settings.register_ttl, settings.register_interval
     if not ttl or interval < ttl:
         return settings
     if "register_interval" not in settings.sources:
-        return dataclasses.replace(settings, register_interval=ttl / 2)
+        return replace(settings, register_interval=ttl / 2)
     raise ConfigError(
         f"register_interval={interval:g} (from {settings.source('register_interval')}) is not valid; write less than "
         f"register_ttl={ttl:g} (from {settings.source('register_ttl')}), or the service vanishes in between"

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +45,8 @@ WRITTEN = {
 def without_sources(settings: Settings) -> list[str]:
     """Return all values, as texts without where they were written."""
     return [
-        re.sub(r" from (flag|variable|file|argument) [^>]*>", ">", f"{value!r}") for value in vars(settings).values()
+        re.sub(r" from (flag|variable|file|argument) [^>]*>", ">", f"{value!r}")
+        for value in msgspec.structs.astuple(settings)
     ][:-1]
 
 
