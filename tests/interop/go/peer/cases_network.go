@@ -31,13 +31,7 @@ func init() {
 
 // discoverAndList looks for 3 s: one look of Go's ends after 100 ms; on a busy machine the answer may come later.
 func discoverAndList() error {
-	if err := eventually(3, listAndRead); err != nil {
-		return err
-	}
-	return eventually(3, func() error {
-		_, err := caller.Options().Selector.Select(*name) // remembers what it finds, for the calls that follow
-		return err
-	})
+	return eventually(3, listAndRead)
 }
 
 func listAndRead() error {
