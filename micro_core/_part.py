@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     path: str = ""
     """Empty, or with its leading slash."""
-    options: Mapping[str, str] = MappingProxyType({})
+    options: Mapping[str, str] = msgspec.field(default_factory=dict)
     source: str = "default"
     """Where it was written, for errors: ``flag --registry``, ``variable MICRO_REGISTRY``, ``default``, …"""
     optional: bool = False
@@ -65,6 +65,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         addresses = (hide_in_address(",".join(self.addresses)),) if self.addresses else ()
         shown = self._written(addresses, hide_in_mapping(self.options))
         return f"<{self.kind} {shown} from {self.source}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("", repr(self))]  # the library rich asks structs for their fields, secrets and all
 
     def _written(self, addresses: tuple[str, ...], options: Mapping[str, str]) -> str:
         name = f"{self.name}@{self.distribution}" if self.distribution else self.name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ import anyio.abc
 import msgspec
 
 from micro_core._signals import stop_signals
+from micro_core.address import has_port
 from micro_core.config import Settings
 from micro_core.errors import ConfigError
 
@@ -25,7 +27,7 @@ __all__ = ["Worker", "check_workers", "supervise"]
 log = logging.getLogger("micro.service")
 
 VARIABLE = "MICRO_WORKER"
-"""Tells a worker its number and the socket to its supervisor: ``2:7``."""
+"""Tells a worker its number, and the socket to its supervisor with its inode: ``2:7:4711``."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 LONG_LIFE = 5.0
 """Seconds after which a worker that dies is started again without a longer pause."""
@@ -41,8 +43,12 @@ class Worker(msgspec.Struct, frozen=True):
     @classmethod
     def of_this_process(cls) -> Worker | None:
         """Return this process as a worker, where a supervisor started it; what it starts itself is none."""
-        number, _, supervisor = os.environ.pop(VARIABLE, "").partition(":")
-        return cls(int(number), int(supervisor)) if number else None
+        found = re.fullmatch(r"(\d+):(\d+):(\d+)", os.environ.get(VARIABLE, ""))
+        if found is None:
+            return None
+        del os.environ[VARIABLE]
+        number, supervisor, inode = map(int, found.groups())
+        return cls(number, supervisor) if _inode(supervisor) == inode else None
 
     def tell_serving(self) -> None:
         """Tell the supervisor that this worker serves."""
@@ -54,16 +60,23 @@ class Worker(msgspec.Struct, frozen=True):
         await anyio.wait_readable(self.supervisor)
 
 
+def _inode(descriptor: int) -> int | None:
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:  # what a worker started before it ran: it inherits the variable and not the socket
+        return None
+
+
 def check_workers(settings: Settings) -> None:
     """Raise `ConfigError` where several workers would share what belongs to one."""
     if settings.workers == 1:
         return
     if settings.server_id:
         raise _own_each(settings, "server_id", "an id", "leave it out")
-    for name in ("server_address", "server_advertise"):
-        address = getattr(settings, name)
-        if ":" in address and not address.endswith((":0", "]")):
-            raise _own_each(settings, name, "an address", "write it with port 0")
+    if not settings.server_address.endswith(":0"):
+        raise _own_each(settings, "server_address", "an address", "write it with port 0")
+    if has_port(settings.server_advertise):
+        raise _own_each(settings, "server_advertise", "an address", "leave its port out")
 
 
 def _own_each(settings: Settings, name: str, what: str, instead: str) -> ConfigError:
@@ -76,7 +89,7 @@ def _own_each(settings: Settings, name: str, what: str, instead: str) -> ConfigE
 def supervise(count: int) -> None:
     """Run that many workers until SIGTERM or SIGINT, then stop them; a second signal kills them.
 
-    Raises SystemExit with a worker's status when one fails before any has served: the program is wrong.
+    Raises SystemExit with a worker's status when one ends before any has served: the program is wrong.
     """
     status = anyio.run(_Supervisor(count).run)
     if status:
@@ -116,7 +129,10 @@ class _Supervisor:
                 self._stop(signal.SIGKILL if self._stopping.is_set() else signal.SIGTERM)
 
     def _stop(self, how: signal.Signals) -> None:
-        log.info("stopping %d workers", len(self._running))
+        if self._stopping.is_set():
+            log.warning("second signal: killing %d workers", len(self._running))
+        elif self._running:
+            log.info("stopping %d workers", len(self._running))
         self._stopping.set()
         for process in self._running.values():
             with suppress(ProcessLookupError):
@@ -131,15 +147,17 @@ class _Supervisor:
             age = anyio.current_time() - started
             if self._stopping.is_set():
                 return
-            if status > 0 and not self._served:  # what a signal ended is not wrong by itself
-                log.error("worker %d failed before any served, with status %d: giving up", number, status)
-                self._status = status
+            if status >= 0 and not self._served:  # what a signal ended is not wrong by itself
+                log.error("worker %d ended before any served, with status %d: giving up", number, status)
+                self._status = status or 1
                 self._stop(signal.SIGTERM)
                 return
-            pause = FIRST_PAUSE if age >= LONG_LIFE else min(pause * 2, LONGEST_PAUSE)
+            if age >= LONG_LIFE:
+                pause = FIRST_PAUSE
             log.warning("worker %d ended with status %d: started again in %.1f s", number, status, pause)
             with anyio.move_on_after(pause):
                 await self._stopping.wait()
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _run_one(self, number: int, supervisor: int) -> int:
         async with await anyio.open_process(
@@ -147,7 +165,7 @@ class _Supervisor:
             stdin=None,
             stdout=None,
             stderr=None,
-            env={**os.environ, VARIABLE: f"{number}:{supervisor}"},
+            env={**os.environ, VARIABLE: f"{number}:{supervisor}:{_inode(supervisor)}"},
             pass_fds=[supervisor],
             start_new_session=True,  # a terminal's signals reach the supervisor alone, which hands them on
         ) as process:

@@ -6,7 +6,7 @@ import ipaddress
 
 from micro_core.errors import ConfigError
 
-__all__ = ["advertised", "is_loopback", "reach"]
+__all__ = ["advertised", "has_port", "is_loopback", "reach"]
 
 _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of documentation networks: connecting a UDP socket to one sends nothing, and tells the way out."""
@@ -20,7 +20,7 @@ def advertised(bound: str, advertise: str) -> str:
     """
     bound_host, _, port = bound.rpartition(":")
     if advertise:
-        host, _, own_port = advertise.rpartition(":") if _has_port(advertise) else (advertise, "", "")
+        host, _, own_port = advertise.rpartition(":") if has_port(advertise) else (advertise, "", "")
         return f"{_literal(host, advertise)}:{own_port or port}"
     host = bound_host.strip("[]")
     if host in ("", "0.0.0.0", "::"):
@@ -47,7 +47,8 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _has_port(text: str) -> bool:
+def has_port(text: str) -> bool:
+    """Return whether an address, ``host`` or ``host:port``, says a port."""
     return text.endswith("]") is False and (text.count(":") == 1 or text.startswith("["))
 
 

@@ -41,8 +41,10 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Headers to send; not shown, for one of them may prove who we are."""
 
     def __repr__(self) -> str:
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "metadata")
-        return f"CallOptions({', '.join(shown)})"
+        return f"CallOptions({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "metadata"]
 
     def __post_init__(self) -> None:
         """Raise `BadRequest` for what cannot be meant, before anything is sent."""

@@ -132,8 +132,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def __repr__(self) -> str:
-        shown = {name: _shown(getattr(self, name)) for name in self.__struct_fields__ if name != "sources"}
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, _shown(getattr(self, name))) for name in self.__struct_fields__ if name != "sources"]
 
 
 @functools.cache

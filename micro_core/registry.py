@@ -6,14 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import ClassVar, Self
 
 import msgspec
 
 __all__ = ["Change", "ChangeKind", "Endpoint", "Node", "Record", "Registry", "Value"]
-
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +28,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     request: Value | None = None
     response: Value | None = None
-    metadata: Mapping[str, str] = _EMPTY
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +37,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     address: str
     """``host:port``, the host a literal IP address (an IPv6 one in brackets)."""
-    metadata: Mapping[str, str] = _EMPTY
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def __hash__(self) -> int:
         return hash((self.id, self.address))
@@ -52,7 +50,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     nodes: tuple[Node, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
-    metadata: Mapping[str, str] = _EMPTY
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class ChangeKind(StrEnum):

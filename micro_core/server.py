@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
@@ -43,7 +42,7 @@ class Handler(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = False
     internal: bool = False
     """Answered, but not listed in the registry."""
-    metadata: Mapping[str, str] = MappingProxyType({})
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
     description: str = ""
 
 

@@ -415,7 +415,7 @@ class Service:
         self._argv = tuple(sys.argv[1:] if argv is None else argv)
         from micro_core._process import run_process  # what a service in a process of others does not need
 
-        run_process(self, backend, lambda: load_settings(self._given, self._argv)[0])
+        run_process(self, lambda: self._running is not None, backend, lambda: load_settings(self._given, self._argv)[0])
 
 
 @contextmanager

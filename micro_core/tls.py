@@ -57,8 +57,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def listens(self) -> bool:
-        """Whether listeners speak TLS."""
-        return bool(self.cert or self.server_context)
+        """Whether listeners speak TLS: not without a certificate, which `for_server` says where the rest is there."""
+        return bool(self.cert or self.key or self.client_ca or self.server_context)
 
     @property
     def calls(self) -> bool:
@@ -108,6 +108,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigError("tls_pin and a client context of your own exclude each other")
             self.client_context.set_alpn_protocols(list(protocols))
             return self.client_context
+        if self.key and not self.cert:
+            raise ConfigError("tls_key is set and tls_cert is not: who presents a certificate needs both")
         if self.insecure_skip_verify and (self.ca or self.pin):
             raise ConfigError("tls_insecure_skip_verify and tls_ca or tls_pin exclude each other: what is trusted?")
         if self.insecure_skip_verify:

@@ -346,6 +346,7 @@ def test_repr_hides_secrets() -> None:
     )
 
     assert "hunter2" not in repr(settings)
+    assert "hunter2" not in repr(settings.__rich_repr__())
 
 
 @given(

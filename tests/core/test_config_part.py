@@ -129,6 +129,7 @@ def test_repr_hides_secrets(text: str) -> None:
     part = parsed(text)
 
     assert "hunter2" not in repr(part)
+    assert "hunter2" not in repr(part.__rich_repr__())
     assert "***" in repr(part)
     assert "hunter2" in str(part)
 

@@ -633,6 +633,17 @@ def test_a_second_signal_stops_a_process_at_once(backend: str) -> None:
     assert process.returncode == 0
 
 
+def test_a_signal_before_anything_is_served_stops_a_process_at_once(backend: str) -> None:
+    endless = "import anyio; service.before_start(lambda: (print('starting', flush=True), anyio.sleep(60))[1])"
+    with start(backend, more=endless) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    assert out == ""
+    assert process.returncode == 0
+
+
 def test_a_wrong_setting_ends_a_process_with_one_sentence(backend: str) -> None:
     with start(backend, "--register_ttl=soon") as process:
         out, err = process.communicate(timeout=20)

@@ -183,10 +183,17 @@ def test_wrong_settings_of_a_listener_are_one_sentence(
     assert sentence in str(raised.value)
 
 
+@pytest.mark.parametrize("half", [Tls(key="key.pem"), Tls(client_ca="ca.pem")])
+def test_half_of_what_a_listener_needs_is_no_clear_text(half: Tls) -> None:
+    assert half.listens
+    assert half.calls
+
+
 @pytest.mark.parametrize(
     ("tls", "sentence"),
     [
         (Tls(ca="none.pem"), "tls_ca 'none.pem' cannot be read"),
+        (Tls(key="key.pem"), "tls_key is set and tls_cert is not"),
         (Tls(pin=("abc",)), "tls_pin 'abc' is no SHA-256"),
         (Tls(pin=("00" * 32,), insecure_skip_verify=True), "exclude each other"),
         (Tls(pin=("00" * 32,), client_context=ssl.create_default_context()), "exclude each other"),

@@ -125,36 +125,74 @@ def hello(folder: Path) -> str:
 
 
 PROGRAM = """
+import os
 import sys
+import anyio
 from micro_core import Service
 
 service = Service("broken", registry="memory", broker="memory")
+first = os.environ.get("MICRO_WORKER", "").startswith("1:")
 
 @service.before_start
-def fail() -> None:
-    raise RuntimeError("nothing works")
+async def fail() -> None:
+    HOW
 
 service.run()
 """
 
 
-def run(tmp_path: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
-    (tmp_path / "program.py").write_text(PROGRAM)
+def run(
+    tmp_path: Path, *flags: str, how: str = "sys.exit(3)", **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    (tmp_path / "program.py").write_text(PROGRAM.replace("HOW", how))
     command = [sys.executable, str(tmp_path / "program.py"), *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
 
-async def test_workers_that_fail_at_once_are_given_up(on_loopback: None, tmp_path: Path) -> None:
-    ended = run(tmp_path, "--workers", "2")
-    assert ended.returncode == 1
-    assert "failed before any served, with status 1: giving up" in ended.stderr
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ("raise RuntimeError('nothing works')", 1),
+        ("sys.exit(3)", 3),
+        ("sys.exit(3) if first else await anyio.sleep_forever()", 3),
+        ("sys.exit(0)", 1),
+    ],
+)
+async def test_workers_of_which_one_ends_before_any_served_are_given_up(
+    on_loopback: None, tmp_path: Path, how: str, status: int
+) -> None:
+    ended = run(tmp_path, "--workers", "2", how=how)
+    assert ended.returncode == status
+    assert "ended before any served, with status" in ended.stderr
+
+
+async def test_workers_that_are_starting_stop_when_their_supervisor_was_killed(
+    on_loopback: None, tmp_path: Path
+) -> None:
+    with starting_for_ever(tmp_path) as supervisor:
+        await until(lambda: len(workers_of(supervisor.pid)) == 2)
+        workers = workers_of(supervisor.pid)
+        supervisor.kill()
+        await until(lambda: not any(is_alive(worker) for worker in workers))
+
+
+def starting_for_ever(tmp_path: Path) -> "subprocess.Popen[bytes]":
+    (tmp_path / "program.py").write_text(PROGRAM.replace("HOW", "await anyio.sleep_forever()"))
+    return subprocess.Popen([sys.executable, str(tmp_path / "program.py"), "--workers", "2"])
+
+
+@pytest.mark.parametrize("inherited", ["4", "abc", "1:2", "1:99:4711", "1:2:4711"])
+async def test_what_says_worker_and_is_none_runs_by_itself(on_loopback: None, tmp_path: Path, inherited: str) -> None:
+    ended = run(tmp_path, how="sys.exit(3)", MICRO_WORKER=inherited)
+    assert ended.returncode == 3
 
 
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
         (["--server_address", "127.0.0.1:8080"], "each has an address of its own, so that server_address="),
-        (["--server_advertise", "10.0.0.5:80"], "each has an address of its own, so that server_advertise="),
+        (["--server_advertise", "10.0.0.5:80"], "leave its port out"),
         (["--server_id", "one"], "each has an id of its own, so that server_id='one' (from flag --server_id) cannot"),
     ],
 )
