@@ -126,10 +126,12 @@ class _Supervisor:
         with stop_signals() as received:
             task_status.started()
             async for _ in received:
-                self._stop(signal.SIGKILL if self._stopping.is_set() else signal.SIGTERM)
+                self._stop()
 
-    def _stop(self, how: signal.Signals) -> None:
+    def _stop(self) -> None:
+        how = signal.SIGTERM
         if self._stopping.is_set():
+            how = signal.SIGKILL
             log.warning("second signal: killing %d workers", len(self._running))
         elif self._running:
             log.info("stopping %d workers", len(self._running))
@@ -150,7 +152,7 @@ class _Supervisor:
             if status >= 0 and not self._served:  # what a signal ended is not wrong by itself
                 log.error("worker %d ended before any served, with status %d: giving up", number, status)
                 self._status = status or 1
-                self._stop(signal.SIGTERM)
+                self._stop()
                 return
             if age >= LONG_LIFE:
                 pause = FIRST_PAUSE

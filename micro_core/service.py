@@ -412,9 +412,9 @@ class Service:
         ``argv`` (default: the process's) holds flags (docs/configuration.md). ``backend`` is ``asyncio``, which runs on
         uvloop where that is installed, or ``trio``. Raises SystemExit with one sentence where a setting is wrong.
         """
-        self._argv = tuple(sys.argv[1:] if argv is None else argv)
         from micro_core._process import run_process  # what a service in a process of others does not need
 
+        self._argv = tuple(sys.argv[1:] if argv is None else argv)
         run_process(self, lambda: self._running is not None, backend, lambda: load_settings(self._given, self._argv)[0])
 
 

@@ -605,6 +605,11 @@ def start(backend: str, *flags: str, more: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -612,8 +617,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 def test_sigterm_stops_a_process_in_order(backend: str) -> None:
     with start(backend) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
+        assert line_of(process) == "started\n"
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
     assert out == "stopped\n"
@@ -623,10 +627,9 @@ def test_sigterm_stops_a_process_in_order(backend: str) -> None:
 def test_a_second_signal_stops_a_process_at_once(backend: str) -> None:
     slow = "import anyio; service.before_stop(lambda: (print('stopping', flush=True), anyio.sleep(60))[1])"
     with start(backend, more=slow) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
+        assert line_of(process) == "started\n"
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.readline() == "stopping\n"
+        assert line_of(process) == "stopping\n"
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=20)
     assert out == "stopped\n"
@@ -636,8 +639,7 @@ def test_a_second_signal_stops_a_process_at_once(backend: str) -> None:
 def test_a_signal_before_anything_is_served_stops_a_process_at_once(backend: str) -> None:
     endless = "import anyio; service.before_start(lambda: (print('starting', flush=True), anyio.sleep(60))[1])"
     with start(backend, more=endless) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "starting\n"
+        assert line_of(process) == "starting\n"
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
     assert out == ""

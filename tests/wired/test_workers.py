@@ -151,20 +151,20 @@ def run(
 
 
 @pytest.mark.parametrize(
-    ("how", "status"),
+    ("how", "told", "status"),
     [
-        ("raise RuntimeError('nothing works')", 1),
-        ("sys.exit(3)", 3),
-        ("sys.exit(3) if first else await anyio.sleep_forever()", 3),
-        ("sys.exit(0)", 1),
+        ("raise RuntimeError('nothing works')", 1, 1),
+        ("sys.exit(3)", 3, 3),
+        ("sys.exit(3) if first else await anyio.sleep_forever()", 3, 3),
+        ("sys.exit(0)", 0, 1),
     ],
 )
 async def test_workers_of_which_one_ends_before_any_served_are_given_up(
-    on_loopback: None, tmp_path: Path, how: str, status: int
+    on_loopback: None, tmp_path: Path, how: str, told: int, status: int
 ) -> None:
     ended = run(tmp_path, "--workers", "2", how=how)
     assert ended.returncode == status
-    assert "ended before any served, with status" in ended.stderr
+    assert f"ended before any served, with status {told}: giving up" in ended.stderr
 
 
 async def test_workers_that_are_starting_stop_when_their_supervisor_was_killed(
@@ -192,7 +192,11 @@ async def test_what_says_worker_and_is_none_runs_by_itself(on_loopback: None, tm
     ("flags", "told"),
     [
         (["--server_address", "127.0.0.1:8080"], "each has an address of its own, so that server_address="),
-        (["--server_advertise", "10.0.0.5:80"], "leave its port out"),
+        (
+            ["--server_advertise", "10.0.0.5:80"],
+            "each has an address of its own, so that server_advertise='10.0.0.5:80' "
+            "(from flag --server_advertise) cannot be; leave its port out",
+        ),
         (["--server_id", "one"], "each has an id of its own, so that server_id='one' (from flag --server_id) cannot"),
     ],
 )
