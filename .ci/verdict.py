@@ -12,6 +12,8 @@ from pathlib import Path
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CLOSING = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s")
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)")
+SESSION = re.compile(r"^nox > Running session (?P<name>\S+)")
+FAILURE = re.compile(r"^(FAILED|ERROR) \S")
 SKIP = re.compile(r"^SKIPPED \[\d+\] [^ ]+ (?P<reason>.*)$")
 # A part that does not claim an optional capability says so; nothing else may be skipped.
 EXPECTED_SKIP = re.compile(r"not claimed")
@@ -26,9 +28,21 @@ def judge(text: str, status: int, sessions: list[str]) -> tuple[Counter[str], li
     wrong = [f"nox exited with status {status}"] if status else []
     if not counts["passed"]:
         wrong.append("no test ran")
+    wrong += _failures(lines)
     wrong += [f"the session {name} did not pass" for name in sessions if not _succeeded(lines, name)]
     wrong += [f"unexpected skip: {skip['reason']}" for skip in map(SKIP.match, lines) if skip and _unexpected(skip)]
     return counts, wrong
+
+
+def _failures(lines: list[str]) -> list[str]:
+    """Return the tests that failed, with the session of each: what stands far above the end of a long log."""
+    found, session = [], ""
+    for line in lines:
+        if running := SESSION.match(line):
+            session = running["name"]
+        elif FAILURE.match(line):
+            found.append(f"in {session}: {line}")
+    return found
 
 
 def _succeeded(lines: list[str], session: str) -> bool:

@@ -43,3 +43,9 @@ def test_good_run_closes_with_the_sum_of_all_test_runs(tmp_path: Path) -> None:
 def test_run_that_hides_something_fails(tmp_path: Path, log: str, status: int, reason: str) -> None:
     code, output = verdict(tmp_path, log, status)
     assert (code, reason in output) == (1, True)
+
+
+def test_verdict_repeats_which_tests_failed_in_which_session(tmp_path: Path) -> None:
+    log = "nox > Running session lowest\nFAILED tests/test_a.py::test_b[trio] - assert 1 == 2\n" + GOOD
+    _, output = verdict(tmp_path, log, 1)
+    assert "WRONG: in lowest: FAILED tests/test_a.py::test_b[trio] - assert 1 == 2\n" in output
