@@ -94,7 +94,10 @@ class Discovery:
                 executed=Executed.NO,
                 service=service,
             )
-        raise await self._no_node(followed.nodes, now - started, deadline)
+        error = await self._no_node(followed.nodes, now - started, deadline)
+        if followed.nodes:  # the process was held up, and its registry had no chance to answer in time
+            return followed.nodes
+        raise error
 
     def _forget(self, followed: _Followed) -> None:
         """Stop following a service that nobody waits for and that is not there: callers may ask for any name."""

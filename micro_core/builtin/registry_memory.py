@@ -94,6 +94,7 @@ class MemoryRegistry(Registry):
         return list(versions.values())
 
     async def services(self) -> Sequence[str]:
+        await anyio.lowlevel.checkpoint()
         self._prepare()
         return sorted({name for name, _, _ in self.network.nodes})
 

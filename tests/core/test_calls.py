@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -165,6 +166,7 @@ class ScriptedRegistry(Registry):
         return [record for record in self.records if record.name == name]
 
     async def services(self) -> Sequence[str]:
+        await anyio.lowlevel.checkpoint()
         return sorted({record.name for record in self.records})
 
     def watch(self, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
@@ -511,6 +513,17 @@ async def test_a_registry_that_comes_back_is_asked_again() -> None:
         registry.down = None
         await anyio.sleep(0.15)
         assert await client.call(hello()) == "hello"
+
+
+async def test_a_process_that_is_held_up_finds_its_nodes_all_the_same() -> None:
+    async def hold_up() -> None:
+        time.sleep(0.1)  # noqa: ASYNC251 - longer than the look-up may take
+
+    for _ in range(10):  # trio runs what is ready in any order
+        async with calling(ScriptedRegistry(nodes(1)), ScriptedTransport(answers), lookup_timeout=0.05) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.call, hello())
+                tasks.start_soon(hold_up)
 
 
 async def test_services_that_are_not_there_are_not_followed_for_ever() -> None:
