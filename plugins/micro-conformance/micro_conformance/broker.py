@@ -289,8 +289,10 @@ class BrokerConformance(Suite):
             for _ in range(3):
                 await here.publish(self.topic, Message({}, b""))
             try:
-                with anyio.move_on_after(0.5):
-                    left = await here.flush()
+                for _ in range(5):  # a process that is held up just then is too late once
+                    with anyio.move_on_after(0.5):
+                        left = await here.flush()
+                        break
             finally:
                 inbox.release()
             assert left == 3
