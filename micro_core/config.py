@@ -53,6 +53,7 @@ _GO_NAMES: Final = {
 
 _CALLED: Final = (r"([^\s/?]*@)?([^\s:/?@]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}|", "host:port, such as 10.0.0.5:8080")
 _PROXY: Final = (r"([^\s:/?@]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?|", "a service's name, or host:port")
+_HEADERS: Final = (r"[!#$%&'*+\-.^_`|~\w]+", "names of headers, such as Tenant,Request-Id")
 _LISTENING: Final = (r"[^\s/?@]*:\d{1,5}(-\d{1,5})?", "host:port, such as 127.0.0.1:0, :8080 or :5000-6000")
 
 
@@ -96,7 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_retries: Annotated[int, _Of("attempts after the first", least=0)] = 1
     client_pool_size: Annotated[int, _Of("connections kept to a node", least=0)] = 100
     client_pool_ttl: Annotated[float, _Of("how long an idle connection is kept", least=0.0)] = 60.0
-    propagate: Annotated[tuple[str, ...], _Of("headers of a request that calls of its handler carry on")] = ()
+    propagate: Annotated[
+        tuple[str, ...], _Of("headers of a request that calls of its handler carry on", form=_HEADERS)
+    ] = ()
     proxy: Annotated[str, _Of("the service, or host:port, that gets all calls", form=_PROXY)] = ""
     proxy_address: Annotated[str, _Of("the address that gets all calls", form=_CALLED)] = ""
     tls_cert: Annotated[str, _Of("a file with the certificate of this program; listeners speak TLS then")] = ""
@@ -240,7 +243,11 @@ def _read(name: str, given: Given) -> Any:
         return MappingProxyType(_pairs(name, given))
     annotation, of = _values()[name]
     if annotation == tuple[str, ...]:
-        return tuple(_texts(name, given))
+        items = tuple(_texts(name, given))
+        for item in items:
+            if wrong := _what_is_wrong(item, str, of):
+                raise _wrong(name, given, wrong)
+        return items
     value = given.value
     if isinstance(value, str):
         try:
@@ -251,8 +258,7 @@ def _read(name: str, given: Given) -> Any:
         value = float(value)
     elif type(value) is not annotation:
         raise _wrong(name, given, valid(annotation))
-    wrong = _what_is_wrong(value, annotation, of)
-    if wrong:
+    if wrong := _what_is_wrong(value, annotation, of):
         raise _wrong(name, given, wrong)
     return value
 
@@ -278,7 +284,10 @@ def _texts(name: str, given: Given) -> list[str]:
         raise _wrong(name, given, "a text, or a list of texts")
     split = given.rank in (Rank.FLAG, Rank.ENVIRONMENT) or isinstance(given.value, str)
     items = [item.strip() for one in several for item in (one.split(",") if split else (one,))]
-    return [item for item in items if item]
+    items = [item for item in items if item]
+    if len(set(items)) < len(items):
+        raise _wrong(name, given, "each item once")
+    return items
 
 
 def _pairs(name: str, given: Given) -> dict[str, str]:
@@ -289,7 +298,10 @@ def _pairs(name: str, given: Given) -> dict[str, str]:
     pairs = [text.partition("=") for text in _texts(name, given)]
     if any(not equals or not key for key, equals, _ in pairs):
         raise _wrong(name, given, "key=value[,key=value…]")
-    return {key: value for key, _, value in pairs}
+    values = {key: value for key, _, value in pairs}
+    if len(values) < len(pairs):
+        raise _wrong(name, given, "each key once")
+    return values
 
 
 def _wrong(name: str, given: Given, instead: str) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ class Service:
     from flags, environment, file or default (docs/configuration.md). ``tls`` stands in for the settings of that name;
     ``plugins`` has plugins registered in code.
     ``linger`` is how many seconds a service that has deregistered goes on serving callers that have not heard of it.
-    Entering raises `ConfigError` and `PluginError`.
+    A ``linger`` below 0 raises `ConfigError`, and entering raises it and `PluginError`.
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class Service:
         linger: float = 0.25,
         argv: Sequence[str] = (),
     ) -> None:
+        if not 0 <= linger < math.inf:
+            raise ConfigError(f"linger={linger!r} of service {name!r} is not valid: seconds, not less than 0")
         self._given: dict[str, Any] = {
             "server_name": name,
             "server_version": version,

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
+from micro_core.errors import ConfigError
 from micro_core.message import Headers, Message
 from micro_core.registry import Node
 
@@ -34,7 +35,7 @@ class Head:
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a listener accepts; what is beyond is refused and the connection closed."""
+    """What a listener accepts; what is beyond is refused and the connection closed. Raises `ConfigError`."""
 
     body: int = 4 * 1024 * 1024
     """Bytes of one message's body."""
@@ -46,6 +47,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Calls in flight on one connection; further ones wait unread."""
     idle_seconds: float = 180.0
     """How long a connection without calls is kept; Go Micro's pool relies on 60 and more (docs/wire.md §2.2)."""
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for what no listener could keep to."""
+        for name in ("body", "headers", "calls"):
+            count = getattr(self, name)
+            if type(count) is not int or count < 1:
+                raise ConfigError(f"Limits({name}={count!r}) is not valid: a whole number from 1")
+        for name in ("header_seconds", "idle_seconds"):
+            seconds = getattr(self, name)
+            if type(seconds) not in (int, float) or not seconds > 0:
+                raise ConfigError(f"Limits({name}={seconds!r}) is not valid: seconds, more than 0")
 
 
 class Stream(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from micro_core import (
     ConfigError,
     Context,
     InternalError,
+    Limits,
     MicroError,
     Record,
     RegistryError,
@@ -514,6 +516,21 @@ async def test_an_address_in_use_is_one_plain_error() -> None:
         with pytest.raises(ConfigError, match="in use"):
             async with here.service("two", address=one.address):
                 pass
+
+
+@pytest.mark.parametrize("linger", [-1, math.inf, math.nan])
+def test_a_linger_that_never_ends_is_refused(linger: float) -> None:
+    with pytest.raises(ConfigError, match=r"linger=.* of service 'greeter' is not valid: seconds, not less than 0"):
+        Service("greeter", linger=linger)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"body": -1}, {"calls": 0}, {"headers": 1.5}, {"header_seconds": 0}, {"idle_seconds": math.nan}]
+)
+def test_limits_that_nobody_could_keep_to_are_refused(limit: dict[str, Any]) -> None:
+    (name,) = limit
+    with pytest.raises(ConfigError, match=rf"Limits\({name}=.*\) is not valid: "):
+        Limits(**limit)
 
 
 async def test_a_stopping_service_deregisters_first_and_finishes_its_calls() -> None:
