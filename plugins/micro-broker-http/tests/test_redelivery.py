@@ -140,7 +140,7 @@ async def test_a_message_that_is_refused_does_not_stop_the_others(registry, peer
 
 
 async def test_confirming_names_those_who_have_not_handled_the_message(registry, peers, virtual, message):
-    async with peers() as running, open_broker(registry, virtual, confirm_timeout=0.2) as broker:
+    async with peers() as running, open_broker(registry, virtual, confirm_timeout=1) as broker:
         await running.add("good", running.everything)
         bad = await running.add("bad", running.broken())
         with pytest.raises(PublishError) as failure:
