@@ -9,7 +9,7 @@ import anyio
 
 from micro_core._node_list import NodeList
 from micro_core._owned_tasks import OwnedTasks
-from micro_core.errors import Executed, MicroError, NoNode, RegistryError, Timeout
+from micro_core.errors import BadRequest, Executed, MicroError, NoNode, RegistryError, Timeout
 from micro_core.registry import Node, Record, Registry
 from micro_core.transport import Channel
 
@@ -64,11 +64,14 @@ class Discovery:
     async def find(self, service: str, deadline: float) -> NodeList:
         """Return the list of a service as soon as it has a node.
 
-        Raises `NoNode` when the registry knows none for as long as the look-up may take, `Timeout` when the deadline
-        comes first, `RegistryError` when it does not answer and no earlier list is left.
+        Raises `BadRequest` for a service without a name, `NoNode` when the registry knows none for as long as the
+        look-up may take, `Timeout` when the deadline comes first, `RegistryError` when it does not answer and no
+        earlier list is left.
         """
         followed = self._followed.get(service)
         if followed is None:
+            if not service:
+                raise BadRequest("a call needs the name of a service", executed=Executed.NO)
             nodes = NodeList(service, self._connect, self._drop, self._random)
             followed = self._followed[service] = _Followed(nodes)
             self._tasks.start_soon(self._follow, followed)

@@ -31,6 +31,8 @@ VARIABLE = "MICRO_WORKER"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 LONG_LIFE = 5.0
 """Seconds after which a worker that dies is started again without a longer pause."""
+STOP_SECONDS = 60.0
+"""How long workers may take to stop: longer than all that a service waits for by itself."""
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -87,7 +89,7 @@ def _own_each(settings: Settings, name: str, what: str, instead: str) -> ConfigE
 
 
 def supervise(count: int) -> None:
-    """Run that many workers until SIGTERM or SIGINT, then stop them; a second signal kills them.
+    """Run that many workers until SIGTERM or SIGINT, then stop them; a second signal, or `STOP_SECONDS`, kills them.
 
     Raises SystemExit with a worker's status when one ends before any has served: the program is wrong.
     """
@@ -110,6 +112,7 @@ class _Supervisor:
             async with anyio.create_task_group() as tasks:
                 await tasks.start(self._listen)
                 tasks.start_soon(self._notice_service, own)
+                tasks.start_soon(self._kill_in_time)
                 async with anyio.create_task_group() as workers:
                     for number in range(1, self._count + 1):
                         workers.start_soon(self._keep, number, theirs.fileno())
@@ -126,19 +129,28 @@ class _Supervisor:
         with stop_signals() as received:
             task_status.started()
             async for _ in received:
-                self._stop()
+                if self._stopping.is_set():
+                    log.warning("second signal: killing %d workers", len(self._running))
+                    self._send(signal.SIGKILL)
+                else:
+                    self._stop()
+
+    async def _kill_in_time(self) -> None:
+        await self._stopping.wait()
+        await anyio.sleep(STOP_SECONDS)
+        log.warning("killing %d workers, which have not stopped within %g s", len(self._running), STOP_SECONDS)
+        self._send(signal.SIGKILL)
 
     def _stop(self) -> None:
-        how = signal.SIGTERM
-        if self._stopping.is_set():
-            how = signal.SIGKILL
-            log.warning("second signal: killing %d workers", len(self._running))
-        elif self._running:
+        if self._running:
             log.info("stopping %d workers", len(self._running))
         self._stopping.set()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
         for process in self._running.values():
             with suppress(ProcessLookupError):
-                process.send_signal(how)
+                process.send_signal(number)
 
     async def _keep(self, number: int, supervisor: int) -> None:
         """Start a worker again and again until all are to stop."""

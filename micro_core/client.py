@@ -20,6 +20,9 @@ Filter: TypeAlias = Callable[[Sequence[Record]], Sequence[Record]]
 
 Response = TypeVar("Response")
 
+LONGEST_SECONDS = 9e9
+"""What a header carries, 64 bits of nanoseconds (docs/wire.md §3.7), ends a little later."""
+
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to make a call; what is None is as the client was configured."""
@@ -60,7 +63,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return type(value) in (int, float) and (0 <= value <= LONGEST_SECONDS or value == math.inf)  # type: ignore[operator]
 
 
 def _bad(detail: str) -> BadRequest:

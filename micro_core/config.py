@@ -23,6 +23,7 @@ from micro_core._settings_sources import (
     from_file,
 )
 from micro_core._values import convert, valid
+from micro_core.client import LONGEST_SECONDS
 from micro_core.errors import ConfigError
 from micro_core.tls import Tls
 
@@ -93,7 +94,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[
         int, _Of("processes that run the service, each with a node of its own; at most 1000", least=1, most=1000)
     ] = 1
-    client_request_timeout: Annotated[float, _Of("how long a unary call may take", above=0.0)] = 5.0
+    client_request_timeout: Annotated[float, _Of("how long a unary call may take", above=0.0, most=LONGEST_SECONDS)] = (
+        5.0
+    )
     client_retries: Annotated[int, _Of("attempts after the first", least=0)] = 1
     client_pool_size: Annotated[int, _Of("connections kept to a node", least=0)] = 100
     client_pool_ttl: Annotated[float, _Of("how long an idle connection is kept", least=0.0)] = 60.0
@@ -235,6 +238,8 @@ def _codecs(given: Mapping[str, Given]) -> tuple[Part, ...]:
         raise ConfigError(
             f"codec (from {written.source}) is empty; name at least one, such as {','.join(_DEFAULT_CODECS)}"
         )
+    if len({codec.name for codec in codecs}) < len(codecs):
+        raise _wrong("codec", written, "each codec once")
     return codecs
 
 
@@ -305,7 +310,10 @@ def _pairs(name: str, given: Given) -> dict[str, str]:
 
 
 def _wrong(name: str, given: Given, instead: str) -> ConfigError:
-    shown = hide_in_text(str(given.value)) if isinstance(given.value, str | int | float) else HIDDEN
+    value = given.value
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        value = ",".join(value)
+    shown = hide_in_text(str(value)) if isinstance(value, str | int | float) else HIDDEN
     return ConfigError(f"{name}={shown} (from {given.source}) is not valid; write {instead}")
 
 

@@ -424,6 +424,20 @@ async def test_filters_choose_among_the_nodes() -> None:
             await client.call(hello(filters=(filters.version("3"),)))
 
 
+async def test_a_service_without_a_name_is_asked_for_nowhere() -> None:
+    registry = ScriptedRegistry(nodes(1))
+    async with calling(registry, ScriptedTransport(answers)) as client:
+        with pytest.raises(BadRequest, match="a call needs the name of a service"):
+            await client.call(Call("", "Greeter.Hello", "John", str))
+    assert registry.lookups == 0
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, 1e300, "1", True])
+def test_a_timeout_that_no_header_carries_is_refused(seconds: Any) -> None:
+    with pytest.raises(BadRequest, match=r"timeout=.* is not valid: seconds as a number"):
+        CallOptions(timeout=seconds)
+
+
 async def test_an_address_is_called_without_a_registry() -> None:
     transport, registry = ScriptedTransport(answers), ScriptedRegistry()
     async with calling(registry, transport) as client:

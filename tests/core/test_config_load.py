@@ -243,6 +243,8 @@ def test_proxy_may_be_an_address() -> None:
         ({"MICRO_SERVER_METADATA": "abc"}, ["server_metadata=abc", "key=value"]),
         ({"MICRO_SERVER_METADATA": "a=1,a=2"}, ["server_metadata=a=1,a=2", "each key once"]),
         ({"MICRO_CODEC": "json,bytes,json"}, ["codec=json,bytes,json", "each item once"]),
+        ({"MICRO_CODEC": "json,json@micro-core"}, ["codec=json,json@micro-core", "each codec once"]),
+        ({"MICRO_CLIENT_REQUEST_TIMEOUT": "1e300"}, ["client_request_timeout=1e300", "not more than 9e+09"]),
         ({"MICRO_EXTENSIONS": "auth,auth"}, ["extensions=auth,auth", "each item once"]),
         ({"MICRO_PROPAGATE": "a b"}, ["propagate=a b", "names of headers, such as"]),
         ({"MICRO_PLUGINS_ALLOW": "a\x00b"}, ["plugins_allow=", "control characters"]),
@@ -259,6 +261,12 @@ def test_wrong_value_is_named_with_its_source_and_what_is_valid(environ: dict[st
 
     assert f"variable {next(iter(environ))}" in detail
     assert [part for part in parts if part not in detail] == []
+
+
+def test_a_list_is_shown_however_it_was_given() -> None:
+    wanted = "codec=json,json (from flag --codec) is not valid; write each item once"
+    assert refusal("--codec", "json", "--codec", "json") == wanted
+    assert refusal(code={"codec": ["json", "json"]}) == wanted.replace("flag --codec", "argument codec=")
 
 
 @pytest.mark.parametrize(

@@ -518,10 +518,16 @@ async def test_an_address_in_use_is_one_plain_error() -> None:
                 pass
 
 
-@pytest.mark.parametrize("linger", [-1, math.inf, math.nan])
-def test_a_linger_that_never_ends_is_refused(linger: float) -> None:
+@pytest.mark.parametrize("linger", [-1, math.inf, math.nan, "1", None])
+def test_a_linger_that_never_ends_is_refused(linger: Any) -> None:
     with pytest.raises(ConfigError, match=r"linger=.* of service 'greeter' is not valid: seconds, not less than 0"):
         Service("greeter", linger=linger)
+
+
+@pytest.mark.parametrize("option", [{"concurrency": 1.5}, {"concurrency": 0}, {"retries": -1}, {"retries": "3"}])
+def test_a_subscriber_that_cannot_be_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"of topic 'jobs' is not valid: a whole number from "):
+        Service("greeter").subscriber("jobs", **option)(print)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,16 @@ async def test_workers_stop_when_their_supervisor_was_killed(start: Any, tmp_pat
         await until(lambda: not any(is_alive(worker) for worker in workers))
 
 
+async def test_a_worker_that_does_not_stop_is_killed_in_time(start: Any, tmp_path: Path) -> None:
+    patience = "from micro_core import _workers\n_workers.STOP_SECONDS = 1.0\n"
+    program = start(hello(tmp_path, patience), "--workers", "2")
+    async with watching() as registry:
+        await nodes(registry, lambda ids: len(ids) >= 2)
+        os.kill(workers_of(program.process.pid)[0], signal.SIGSTOP)
+        output = await anyio.to_thread.run_sync(program.stop)
+        assert "killing 1 workers, which have not stopped within 1 s" in "".join([*program.output, output])
+
+
 HELLO = """
 import os
 
@@ -118,9 +128,9 @@ service.run()
 """
 
 
-def hello(folder: Path) -> str:
+def hello(folder: Path, before: str = "") -> str:
     """Write a program that subscribes to nothing: those of the examples would get the messages of other tests."""
-    (folder / "hello.py").write_text(HELLO.replace("NAME", repr(GREETER)))
+    (folder / "hello.py").write_text(before + HELLO.replace("NAME", repr(GREETER)))
     return str(folder / "hello.py")
 
 
