@@ -63,7 +63,9 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_seconds(value: object) -> bool:
-    return type(value) in (int, float) and (0 <= value <= LONGEST_SECONDS or value == math.inf)  # type: ignore[operator]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 <= value <= LONGEST_SECONDS or value == math.inf
 
 
 def _bad(detail: str) -> BadRequest:

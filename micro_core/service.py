@@ -80,7 +80,7 @@ class Service:
         linger: float = 0.25,
         argv: Sequence[str] = (),
     ) -> None:
-        if type(linger) not in (int, float) or not 0 <= linger < math.inf:
+        if not isinstance(linger, int | float) or not 0 <= linger < math.inf:
             raise ConfigError(f"linger={linger!r} of service {name!r} is not valid: seconds, not less than 0")
         self._given: dict[str, Any] = {
             "server_name": name,

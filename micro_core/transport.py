@@ -56,7 +56,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigError(f"Limits({name}={count!r}) is not valid: a whole number from 1")
         for name in ("header_seconds", "idle_seconds"):
             seconds = getattr(self, name)
-            if type(seconds) not in (int, float) or not seconds > 0:
+            if not isinstance(seconds, int | float) or not seconds > 0:
                 raise ConfigError(f"Limits({name}={seconds!r}) is not valid: seconds, more than 0")
 
 
