@@ -13,10 +13,10 @@ import sniffio
 
 from micro_core._codec_set import CodecSet
 from micro_core._handlers import message_of
-from micro_core.broker import DeadLetter, Subscription
+from micro_core.broker import DeadLetter, Subscription, check_counts
 from micro_core.context import Context, _current
 from micro_core.describe import describe
-from micro_core.errors import ConfigError, InternalError
+from micro_core.errors import InternalError
 from micro_core.message import Message
 from micro_core.middleware import HandleNext, SubscriberMiddleware, fold
 from micro_core.registry import Endpoint
@@ -38,13 +38,12 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 3
     dead_letter: DeadLetter | None = None
 
+    def __post_init__(self) -> None:
+        check_counts(self.topic, concurrency=self.concurrency, retries=self.retries)
+
     @classmethod
     def of(cls, function: Callable[..., Any], topic: str, **options: Any) -> Subscriber:
         """Return the subscriber of a function. Raises `ConfigError` where it cannot be one."""
-        for name, least in (("concurrency", 1), ("retries", 0)):
-            count = options.get(name, least)
-            if type(count) is not int or count < least:
-                raise ConfigError(f"{name}={count!r} of topic {topic!r} is not valid: a whole number from {least}")
         adapted, message_type = message_of(function)
         return cls(name=function.__qualname__, topic=topic, function=adapted, message_type=message_type, **options)
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Self, TypeAlias
 
 import msgspec
 
+from micro_core.errors import ConfigError
 from micro_core.message import Message
 
 __all__ = ["Broker", "DeadLetter", "EventHandler", "PublishStats", "Subscription"]
@@ -37,6 +38,17 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """How often a message whose handler raised is handled again, with backoff, before it is a dead letter."""
     dead_letter: DeadLetter | None = None
     """Gets what failed every time; without one it is logged and counted."""
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for a concurrency or retries that cannot be."""
+        check_counts(self.topic, concurrency=self.concurrency, retries=self.retries)
+
+
+def check_counts(topic: str, *, concurrency: int, retries: int) -> None:
+    """Raise `ConfigError` for what a subscriber of a topic cannot want."""
+    for name, count, least in (("concurrency", concurrency, 1), ("retries", retries, 0)):
+        if type(count) is not int or count < least:
+            raise ConfigError(f"{name}={count!r} of topic {topic!r} is not valid: a whole number from {least}")
 
 
 class PublishStats(msgspec.Struct, frozen=True, kw_only=True):

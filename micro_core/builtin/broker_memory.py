@@ -97,10 +97,6 @@ class MemoryBroker(Broker):
         self._check_open()
         if not subscription.topic:
             raise ConfigError("a subscription needs a topic")
-        if subscription.concurrency < 1:
-            raise ConfigError(
-                f"concurrency={subscription.concurrency} of {subscription.topic!r} is not valid: at least 1"
-            )
         assert self._tasks is not None
         member = Member(subscription, self._group(subscription), self._backoff)
         for _ in range(subscription.concurrency):

@@ -94,7 +94,7 @@ class MemoryRegistry(Registry):
         return list(versions.values())
 
     async def services(self) -> Sequence[str]:
-        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()  # whoever is held up meanwhile has a turn, as with any registry
         self._prepare()
         return sorted({name for name, _, _ in self.network.nodes})
 

@@ -26,10 +26,12 @@ from micro_core import (
     Context,
     InternalError,
     Limits,
+    Message,
     MicroError,
     Record,
     RegistryError,
     Service,
+    Subscription,
     Timeout,
     current_context,
     endpoint,
@@ -526,8 +528,15 @@ def test_a_linger_that_never_ends_is_refused(linger: Any) -> None:
 
 @pytest.mark.parametrize("option", [{"concurrency": 1.5}, {"concurrency": 0}, {"retries": -1}, {"retries": "3"}])
 def test_a_subscriber_that_cannot_be_is_refused(option: dict[str, Any]) -> None:
+    async def work(person: Person) -> None: ...
+
     with pytest.raises(ConfigError, match=r"of topic 'jobs' is not valid: a whole number from "):
-        Service("greeter").subscriber("jobs", **option)(print)
+        Service("greeter").subscriber("jobs", **option)(work)
+    with pytest.raises(ConfigError, match=r"of topic 'jobs' is not valid: a whole number from "):
+        Subscription(topic="jobs", handler=ignore, **option)
+
+
+async def ignore(topic: str, message: Message) -> None: ...
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,6 @@ class HttpBroker(Broker):
     @asynccontextmanager
     async def _subscribe(self, subscription: Subscription) -> AsyncIterator[None]:
         directory = self._open_publisher().directory
-        if subscription.concurrency < 1 or subscription.retries < 0:
-            raise ConfigError(f"concurrency of topic {subscription.topic!r} has to be at least 1, retries at least 0")
         id = node_id(subscription.topic, secrets.token_hex(5))
         inbox = Inbox(subscription, id, sleep=self._sleep, random=self._random)
         published = records(

@@ -13,7 +13,7 @@ from micro_broker_http.batch import BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_broker_http.broker import HttpBroker
 from micro_broker_http.client import PostClient
 from micro_broker_http.envelope import Form
-from micro_core import ConfigError, Message, Subscription, Tls
+from micro_core import ConfigError, Message, PublishError, Subscription, Tls
 
 pytestmark = pytest.mark.anyio
 
@@ -145,12 +145,14 @@ async def why_not(registry, collector, message, caplog, *, listening, posting):
 
     async with (
         HttpBroker(registry, tls=listening) as there,
-        HttpBroker(registry, tls=posting, drain_timeout=0.1, sleep=rest) as here,
+        HttpBroker(registry, tls=posting, drain_timeout=0.1, confirm_timeout=0.1, sleep=rest) as here,
     ):
         async with there.subscribe(Subscription(topic="t", handler=collector())):
             with caplog.at_level(logging.INFO, "micro.broker.http"), anyio.fail_after(10):
                 await here.publish("t", message(b"1"))
                 await failed.wait()
+                with pytest.raises(PublishError):
+                    await here.publish("t", message(b"2"), confirm=True)
     return caplog.text
 
 

@@ -9,14 +9,11 @@ import anyio
 import pytest
 
 from micro_conformance.rpc_work import SERVICE, Greeting, Work, call, memory_parts, node_of, record_of, stream
-from micro_conformance.suite import Suite, promise
+from micro_conformance.suite import SOON, Suite, promise
 from micro_core import Call, Caller, Closed, Conflict, Executed, Limits, MicroError, NoNode, Timeout
 from micro_core.testing import make_part
 
 __all__ = ["ClientConformance"]
-
-SOON = 0.3
-"""Seconds of an attempt that nobody answers: whoever does has answered by then, on a busy machine too."""
 
 
 class ClientConformance(Suite):

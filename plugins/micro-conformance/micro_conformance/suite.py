@@ -14,9 +14,12 @@ import pytest
 
 from micro_core.testing import MemoryNetwork, make_part
 
-__all__ = ["Suite", "promise", "promises"]
+__all__ = ["SOON", "Suite", "promise", "promises"]
 
 Test = TypeVar("Test", bound=Callable[..., Any])
+
+SOON = 0.3
+"""Seconds until a deadline that is to pass: whatever does not wait for it is over by then, on a busy machine too."""
 
 BACKENDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),

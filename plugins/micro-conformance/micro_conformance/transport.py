@@ -12,7 +12,7 @@ from typing import ClassVar
 import anyio
 import pytest
 
-from micro_conformance.suite import promise
+from micro_conformance.suite import SOON, promise
 from micro_conformance.transport_ends import HEAD, HOLD, Ends, Peer
 from micro_conformance.transport_stream import StreamPromises
 from micro_core import (
@@ -38,9 +38,6 @@ ODD_VALUES = (
     b"", b"0", b"a b", b"a\tb", b"a;b=c, d", b'"quoted\\"', b"100%25", b"a:b: c", "Grüße, 世界 🙂".encode(),
     b"\xc2\xa0", b"x" * 8000,
 )  # fmt: skip
-
-SOON = 0.3
-"""Seconds until a deadline that is to pass while a call is under way: a busy machine has sent it by then."""
 
 _callers = ContextVar("callers", default="")
 
