@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from micro_core import Client, Conflict, Headers, Node, NoNode, NotFound, Record, RemoteError, Service
 from micro_core.testing import make_part
-from micro_transport_http._parser import RequestParser, ResponseParser
+from micro_transport_http.http1.parser import RequestParser, ResponseParser
 
 pytestmark = pytest.mark.anyio
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))

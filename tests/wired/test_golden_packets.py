@@ -11,7 +11,7 @@ import pytest
 from micro_broker_http.envelope import Form, decode_envelope, encode_envelope
 from micro_core import Headers
 from micro_registry_mdns import dns, gomicro
-from micro_transport_http._parser import RequestParser, ResponseParser
+from micro_transport_http.http1.parser import RequestParser, ResponseParser
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 ASKED = dns.Question("golden.micro.", dns.PTR)

@@ -14,13 +14,13 @@ import anyio
 from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Request, Tls, Transport
 from micro_core.tls import HANDSHAKE_SECONDS
 
-from ._addresses import dialled
-from ._asyncio import AsyncioDriver
-from ._channel import GO_REST_SECONDS, ClientOptions, HttpChannel
-from ._link import Driver
-from ._listener import HttpListener
-from ._parser import MUX
-from ._portable import PortableDriver
+from .client.channel import GO_REST_SECONDS, ClientOptions, HttpChannel
+from .http1.parser import MUX
+from .io.addresses import dialled
+from .io.asyncio_driver import AsyncioDriver
+from .io.link import Driver
+from .io.portable_driver import PortableDriver
+from .server.listener import HttpListener
 
 __all__ = ["HttpTransport"]
 

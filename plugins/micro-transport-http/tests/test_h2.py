@@ -171,9 +171,9 @@ async def test_a_peer_that_owes_an_answer_and_is_silent_is_asked_and_given_up(
     from h2.config import H2Configuration
     from h2.connection import H2Connection
 
-    from micro_transport_http import _h2_client
+    from micro_transport_http.client import http2
 
-    monkeypatch.setattr(_h2_client, "_PING_SECONDS", 0.2)
+    monkeypatch.setattr(http2, "_PING_SECONDS", 0.2)
     context, pings = tls.for_server(["h2"]), []
 
     async def frozen(stream: Any) -> None:

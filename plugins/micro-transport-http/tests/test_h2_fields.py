@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from micro_core import Head
-from micro_transport_http._h2_fields import RepeatingDecoder, RepeatingEncoder, fields_of, mended
+from micro_transport_http.http2.fields import RepeatingDecoder, RepeatingEncoder, fields_of, mended
 
 
 class Large(bytes):

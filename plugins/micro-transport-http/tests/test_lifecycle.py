@@ -10,7 +10,7 @@ import pytest
 
 from micro_core import Closed, ConfigError, ConnectFailed, Head, Limits
 from micro_transport_http import HttpTransport
-from micro_transport_http._addresses import dialled, joined, listening
+from micro_transport_http.io.addresses import dialled, joined, listening
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from micro_core import Headers
-from micro_transport_http._parser import RequestParser, ResponseParser
-from micro_transport_http._refusal import Refusal
+from micro_transport_http.http1.parser import RequestParser, ResponseParser
+from micro_transport_http.http1.refusal import Refusal
 
 START = b"POST / HTTP/1.1\r\nHost: 10.0.0.5:8080\r\n"
 

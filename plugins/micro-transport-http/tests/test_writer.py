@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micro_core import EncodeError, Head
-from micro_transport_http._parser import RequestParser
-from micro_transport_http._writer import ANSWER, message, request_line, safe_message
+from micro_transport_http.http1.parser import RequestParser
+from micro_transport_http.http1.writer import ANSWER, message, request_line, safe_message
 
 START = request_line("192.168.1.10:40123")
 

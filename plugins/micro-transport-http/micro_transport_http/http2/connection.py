@@ -17,8 +17,9 @@ from h2.exceptions import H2Error
 from h2.settings import Settings
 from hyperframe.frame import Frame, GoAwayFrame
 
-from ._h2_fields import RepeatingDecoder, RepeatingEncoder
-from ._link import HIGH_WATER, Driver, Link, Timer, Waiter
+from micro_transport_http.io.link import HIGH_WATER, Driver, Link, Timer, Waiter
+
+from .fields import RepeatingDecoder, RepeatingEncoder
 
 __all__ = ["TUNNEL", "H2Connected", "Outgoing", "StreamLink"]
 

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable
 
 from micro_core import ConnectionLost, Head, Headers, Limits, Message, Request
+from micro_transport_http.http1.parser import MUX, RequestParser
+from micro_transport_http.http1.refusal import Refusal
+from micro_transport_http.http1.stream_messages import MessageStream
+from micro_transport_http.http1.writer import ANSWER, safe_message
+from micro_transport_http.io.link import Driver, Link
 
-from ._link import Driver, Link
-from ._parser import MUX, RequestParser
-from ._refusal import Refusal
-from ._request import ConnectionRequest
-from ._stream import MessageStream
-from ._writer import ANSWER, safe_message
+from .request import ConnectionRequest
 
 __all__ = ["HttpRequest", "ServerConnection"]
 

@@ -6,9 +6,9 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream, SocketAttribute
 
-from ._addresses import joined
-from ._link import HIGH_WATER, Driver, Link, MakeOwner, Owner
-from ._tls import Handshake, TlsSession, unsealed
+from .addresses import joined
+from .link import HIGH_WATER, Driver, Link, MakeOwner, Owner
+from .tls import Handshake, TlsSession, unsealed
 
 __all__ = ["PortableLink", "PortableTlsLink"]
 

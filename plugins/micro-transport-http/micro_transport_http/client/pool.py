@@ -6,8 +6,9 @@ from collections import deque
 
 import anyio.lowlevel
 
-from ._client import SingleConnection
-from ._link import Driver, Timer
+from micro_transport_http.io.link import Driver, Timer
+
+from .connection import SingleConnection
 
 __all__ = ["Pool"]
 

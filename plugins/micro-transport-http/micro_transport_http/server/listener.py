@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from micro_core import ConfigError, Limits, Listener, Request
 from micro_core.tls import HANDSHAKE_SECONDS
+from micro_transport_http.io.addresses import listening
+from micro_transport_http.io.link import Accepting, Driver, Link, Timer
+from micro_transport_http.io.tls import TlsSession
 
-from ._addresses import listening
-from ._link import Accepting, Driver, Link, Timer
-from ._server import ServerConnection
-from ._tls import TlsSession
+from .connection import ServerConnection
 
 if TYPE_CHECKING:
-    from ._h2_server import H2Server
+    from .http2 import H2Server
 
 __all__ = ["HttpListener"]
 
@@ -102,7 +102,7 @@ class HttpListener(Listener):
         return connection
 
     def _over_h2(self, link: Link) -> H2Server:
-        from ._h2_server import H2Server
+        from .http2 import H2Server
 
         return H2Server(
             self._driver, link, self._receive, self._limits, local=self.address, ended=self._connections.discard

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import anyio
 
 from micro_core import Closed, ConnectionLost, Head, Headers, Message, MicroError, Stream
+from micro_transport_http.io.link import Driver, Link, Waiter
 
-from ._link import Driver, Link, Waiter
-from ._writer import message
+from .writer import message
 
 __all__ = ["MessageStream"]
 

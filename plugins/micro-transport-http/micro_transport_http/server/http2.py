@@ -12,14 +12,14 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 
 from micro_core import Head, Headers, Limits, Request
+from micro_transport_http.http1.refusal import Refusal
+from micro_transport_http.http2.connection import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
+from micro_transport_http.http2.fields import fields_of, headers_of, mended
+from micro_transport_http.http2.floods import Floods
+from micro_transport_http.io.link import Driver, Link
 
-from ._floods import Floods
-from ._h2 import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
-from ._h2_fields import fields_of, headers_of, mended
-from ._link import Driver, Link
-from ._refusal import Refusal
-from ._request import ConnectionRequest
-from ._server import ServerConnection
+from .connection import ServerConnection
+from .request import ConnectionRequest
 
 __all__ = ["H2Server"]
 

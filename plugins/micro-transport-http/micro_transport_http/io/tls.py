@@ -7,9 +7,9 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from micro_core.tls import HANDSHAKE_SECONDS, explain, peer_names
+from micro_transport_http.http1.refusal import Refusal
 
-from ._link import Driver, Link, MakeOwner, Owner, Timer
-from ._refusal import Refusal
+from .link import Driver, Link, MakeOwner, Owner, Timer
 
 __all__ = ["Handshake", "TlsFailure", "TlsSession", "unsealed"]
 

@@ -16,9 +16,8 @@ from hpack.hpack import encode_integer
 from hpack.table import HeaderTable
 
 from micro_core import Head, Headers
-
-from ._parser import canonical_name
-from ._writer import OF_THE_CONNECTION, TOKEN, UNSAFE
+from micro_transport_http.http1.parser import canonical_name
+from micro_transport_http.http1.writer import OF_THE_CONNECTION, TOKEN, UNSAFE
 
 __all__ = ["RepeatingDecoder", "RepeatingEncoder", "fields_of", "headers_of", "mended"]
 

@@ -21,12 +21,11 @@ from micro_core import (
     ProtocolError,
     Timeout,
 )
-
-from ._link import Driver, Link, Timer, Waiter
-from ._parser import MUX, ResponseParser
-from ._refusal import Refusal
-from ._stream import MessageStream
-from ._writer import cancellation
+from micro_transport_http.http1.parser import MUX, ResponseParser
+from micro_transport_http.http1.refusal import Refusal
+from micro_transport_http.http1.stream_messages import MessageStream
+from micro_transport_http.http1.writer import cancellation
+from micro_transport_http.io.link import Driver, Link, Timer, Waiter
 
 __all__ = ["ClientStream", "MuxConnection", "SingleConnection", "connection_lost", "refused"]
 

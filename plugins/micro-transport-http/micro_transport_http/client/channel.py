@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, cast
 import anyio
 
 from micro_core import Channel, Closed, ConnectFailed, Executed, Head, Headers, Message, MicroError, Stream, Timeout
+from micro_transport_http.http1.parser import MUX
+from micro_transport_http.http1.writer import message, request_line
+from micro_transport_http.io.link import Driver, Link, MakeOwner, Owner, Waiter
+from micro_transport_http.io.tls import TlsSession
 
-from ._client import ClientStream, MuxConnection, SingleConnection
-from ._link import Driver, Link, MakeOwner, Owner, Waiter
-from ._parser import MUX
-from ._pool import Pool
-from ._tls import TlsSession
-from ._writer import message, request_line
+from .connection import ClientStream, MuxConnection, SingleConnection
+from .pool import Pool
 
 if TYPE_CHECKING:
-    from ._h2_client import H2Client
+    from .http2 import H2Client
 
 __all__ = ["GO_REST_SECONDS", "ClientOptions", "HttpChannel"]
 
@@ -288,7 +288,7 @@ class HttpChannel(Channel):
         """Return what speaks the protocol that was agreed on."""
         driver, options = self._get_driver(), self._options
         if link.protocol == "h2":
-            from ._h2_client import H2Client
+            from .http2 import H2Client
 
             return H2Client(
                 driver, link, self._address, self._h2_ended, headers=options.reply_headers, body=options.reply_body

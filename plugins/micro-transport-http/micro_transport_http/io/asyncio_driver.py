@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from ._addresses import joined
-from ._link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
-from ._sockets import bound
-from ._tls import Handshake, TlsSession, unsealed
+from .addresses import joined
+from .link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
+from .sockets import bound
+from .tls import Handshake, TlsSession, unsealed
 
 __all__ = ["AsyncioDriver"]
 

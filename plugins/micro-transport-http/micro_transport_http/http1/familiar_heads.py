@@ -1,6 +1,6 @@
 """Heads that were read before: most messages of a connection differ in three numbers, and need no second parsing.
 
-Those are `Micro-Id`, `Timeout` and `Content-Length`, which `_writer` writes in places of their own. A head is familiar
+Those are `Micro-Id`, `Timeout` and `Content-Length`, which `writer` writes in places of their own. A head is familiar
 when httptools has read one with the same bytes in all other places on the same connection, so what is taken for read
 here is what httptools would read.
 """

@@ -10,10 +10,10 @@ from typing import Any, Self, TypeAlias
 import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
 
-from ._addresses import joined
-from ._link import Accepting, Driver, Link, MakeOwner, Timer
-from ._portable_link import PortableLink, PortableTlsLink
-from ._tls import Handshake, TlsSession
+from .addresses import joined
+from .link import Accepting, Driver, Link, MakeOwner, Timer
+from .portable_link import PortableLink, PortableTlsLink
+from .tls import Handshake, TlsSession
 
 __all__ = ["PortableDriver"]
 

@@ -1,6 +1,6 @@
 """The seam between the protocol and the event loop: links carry bytes, a driver makes links, timers and waiters.
 
-Everything that decides is plain code on top of this seam; `_asyncio` and `_portable` are all that differs.
+Everything that decides is plain code on top of this seam; `asyncio_driver` and `portable_driver` are all that differs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ._tls import TlsSession
+    from .tls import TlsSession
 
 __all__ = ["HIGH_WATER", "Accepting", "Driver", "Link", "MakeOwner", "Owner", "Timer", "Waiter"]
 

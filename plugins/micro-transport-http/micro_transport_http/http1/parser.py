@@ -16,8 +16,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 
 from micro_core import Headers
 
-from ._familiar import FamiliarHeads
-from ._refusal import Refusal
+from .familiar_heads import FamiliarHeads
+from .refusal import Refusal
 
 __all__ = ["MUX", "Received", "RequestParser", "ResponseParser", "canonical_name"]
 

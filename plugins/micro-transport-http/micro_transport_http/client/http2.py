@@ -22,11 +22,11 @@ from micro_core import (
     MicroError,
     Timeout,
 )
+from micro_transport_http.http2.connection import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
+from micro_transport_http.http2.fields import fields_of, headers_of
+from micro_transport_http.io.link import Driver, Link, Timer, Waiter
 
-from ._client import ClientStream, connection_lost, refused
-from ._h2 import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
-from ._h2_fields import fields_of, headers_of
-from ._link import Driver, Link, Timer, Waiter
+from .connection import ClientStream, connection_lost, refused
 
 __all__ = ["H2Client"]
 

@@ -1,0 +1,1 @@
+"""The caller's side: channels, their pool and the connections in it."""

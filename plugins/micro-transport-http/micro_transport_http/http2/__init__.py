@@ -1,0 +1,1 @@
+"""HTTP/2 as both ends of a connection need it: framing, header fields, floods."""

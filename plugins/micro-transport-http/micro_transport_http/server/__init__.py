@@ -1,0 +1,1 @@
+"""The service's side: listeners, their connections and the requests that arrive on them."""
