@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import cast
 
 from .addresses import joined
+from .handshake import Handshake, unsealed
 from .link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
 from .sockets import bound
-from .tls import Handshake, TlsSession, unsealed
+from .tls import TlsSession
 
 __all__ = ["AsyncioDriver"]
 

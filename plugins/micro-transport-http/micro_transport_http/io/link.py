@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .tls import TlsSession
+from .tls import TlsSession
 
 __all__ = ["HIGH_WATER", "Accepting", "Driver", "Link", "MakeOwner", "Owner", "Timer", "Waiter"]
 

@@ -11,9 +11,10 @@ import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
 
 from .addresses import joined
+from .handshake import Handshake
 from .link import Accepting, Driver, Link, MakeOwner, Timer
 from .portable_link import PortableLink, PortableTlsLink
-from .tls import Handshake, TlsSession
+from .tls import TlsSession
 
 __all__ = ["PortableDriver"]
 

@@ -7,8 +7,9 @@ import anyio.lowlevel
 from anyio.abc import ByteStream, SocketAttribute
 
 from .addresses import joined
+from .handshake import Handshake, unsealed
 from .link import HIGH_WATER, Driver, Link, MakeOwner, Owner
-from .tls import Handshake, TlsSession, unsealed
+from .tls import TlsSession
 
 __all__ = ["PortableLink", "PortableTlsLink"]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from micro_core import ConfigError, Limits, Listener, Request
 from micro_core.tls import HANDSHAKE_SECONDS
+from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.io.addresses import listening
 from micro_transport_http.io.link import Accepting, Driver, Link, Timer
 from micro_transport_http.io.tls import TlsSession
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from .http2 import H2Server
 
 __all__ = ["HttpListener"]
+
+_NEEDS_TLS = Refusal(400, "this port speaks TLS, and clear text came: call it with TLS (docs/tls.md)")
 
 
 class HttpListener(Listener):
@@ -62,7 +65,9 @@ class HttpListener(Listener):
 
     def _new_tls(self) -> TlsSession:
         assert self._tls is not None
-        return TlsSession(self._tls, server=True, patience=self._handshake_timeout)
+        return TlsSession(
+            self._tls, server=True, patience=self._handshake_timeout, clear_text_answer=_NEEDS_TLS.encode()
+        )
 
     @property
     def address(self) -> str:
