@@ -10,7 +10,7 @@ import pytest
 
 from micro_broker_http.envelope import Form, decode_envelope, encode_envelope
 from micro_core import Headers
-from micro_registry_mdns import dns, gomicro
+from micro_registry_mdns.wire import dns, gomicro
 from micro_transport_http.http1.parser import RequestParser, ResponseParser
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))

@@ -10,12 +10,11 @@ from typing import ClassVar, Self
 import anyio
 
 from micro_core import Change, Closed, ConfigError, Record, Registry
-
-from . import dnssd, gomicro
-from .bridge import Mailbox, Thread
-from .interfaces import addresses
-from .peer import Peer, host_name
-from .publication import publications
+from micro_registry_mdns.bridge import Mailbox, Thread
+from micro_registry_mdns.net.interfaces import addresses
+from micro_registry_mdns.peer.peer import Peer, host_name
+from micro_registry_mdns.peer.publication import publications
+from micro_registry_mdns.wire import dnssd, gomicro
 
 __all__ = ["MdnsRegistry"]
 

@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 import anyio
 
 from micro_core import Change, MicroError, Node, Record
-from micro_registry_mdns import dns, gomicro
 from micro_registry_mdns.registry import MdnsRegistry
+from micro_registry_mdns.wire import dns, gomicro
 
 
 class Party:

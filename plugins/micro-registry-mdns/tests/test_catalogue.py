@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from micro_core import Change, ChangeKind, Node, Record
-from micro_registry_mdns.catalogue import Catalogue
-from micro_registry_mdns.sighting import Sighting
+from micro_registry_mdns.peer.catalogue import Catalogue
+from micro_registry_mdns.wire.sighting import Sighting
 
 
 def record(version: str = "1", port: int = 8080, service: str = "greeter", id_: str = "n1") -> Record:

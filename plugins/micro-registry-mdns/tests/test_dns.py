@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from micro_core import DecodeError, EncodeError
-from micro_registry_mdns import dns, dnssd, gomicro, txt
+from micro_registry_mdns.wire import dns, dnssd, gomicro, txt
 
 QUERY = bytes.fromhex("3a7f00000001000000000000 0767726565746572056d6963726f00 000c0001")
 COMPRESSED = (  # docs/wire.md §10.4

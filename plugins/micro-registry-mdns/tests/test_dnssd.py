@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micro_registry_mdns import dns, dnssd, txt
+from micro_registry_mdns.wire import dns, dnssd, txt
 
 DESCRIPTION = txt.Description(service="greeter", version="latest", metadata={"micro": "1"})
 NAME = "greeter-1._micro._tcp.local."

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from micro_registry_mdns import dns, gomicro, txt
+from micro_registry_mdns.wire import dns, gomicro, txt
 
 TEXT = txt.split_hex(txt.Description(service="greeter", version="latest", metadata={"protocol": "mucp"}))
 ONE = gomicro.Entry(service="greeter", id="greeter-1", host="devbox.", address="10.0.0.5", port=8080, text=TEXT)

@@ -1,6 +1,6 @@
 """Where to speak, and who is local."""
 
-from micro_registry_mdns.interfaces import Locality, addresses
+from micro_registry_mdns.net.interfaces import Locality, addresses
 
 
 def test_loopback_is_an_interface() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from micro_core import ConfigError, Node, Record
-from micro_registry_mdns.publication import Publication, publications
+from micro_registry_mdns.peer.publication import Publication, publications
 
 BOTH = ("dns-sd", "gomicro")
 UUID = "0d1f5a3e-7c0b-4c43-9a55-0c7f5b1f2bc1"

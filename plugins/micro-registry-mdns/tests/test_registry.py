@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from micro_core import ChangeKind, Closed, ConfigError, Endpoint, Node, Record, RegistryError, Value
-from micro_registry_mdns import dns, gomicro, txt
 from micro_registry_mdns.registry import MdnsRegistry
+from micro_registry_mdns.wire import dns, gomicro, txt
 
 pytestmark = pytest.mark.anyio
 
@@ -203,7 +203,7 @@ async def test_a_blocked_caller_does_not_keep_the_registry_from_answering() -> N
 
 
 async def test_a_watch_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micro_registry_mdns.peer._REFRESH", 0.02)
+    monkeypatch.setattr("micro_registry_mdns.peer.peer._REFRESH", 0.02)
     name = f"test-{uuid4().hex[:12]}"
     with group_socket() as heard:
         async with registry() as one, one.watch(name):
@@ -224,7 +224,7 @@ async def test_a_watched_service_that_nobody_answers_for_is_asked_for_twice_more
 
 
 async def test_a_node_that_falls_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micro_registry_mdns.peer._SWEEP", 0.05)
+    monkeypatch.setattr("micro_registry_mdns.peer.peer._SWEEP", 0.05)
     name = f"test-{uuid4().hex[:12]}"
     text = txt.split_hex(txt.Description(service=name, version="1"))
     entry = gomicro.Entry(service=name, id=f"{name}-1", host="a.", address="127.0.0.1", port=1, text=text)
@@ -319,7 +319,7 @@ async def test_where_port_5353_cannot_be_bound_looking_up_still_works(
     greeter = record()
     async with registry() as one:
         await one.register(greeter)
-        monkeypatch.setattr("micro_registry_mdns.sockets._listening_socket", refuse)
+        monkeypatch.setattr("micro_registry_mdns.net.sockets._listening_socket", refuse)
         async with registry() as deaf:
             assert "Address already in use" in caplog.text
             assert await deaf.lookup(greeter.name) == [greeter]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micro_core import DecodeError, Endpoint, Value
-from micro_registry_mdns import txt
+from micro_registry_mdns.wire import txt
 
 DOCUMENT = (
     b'{"Service":"greeter","Version":"latest","Endpoints":[{"name":"Greeter.Hello","request":{"name":"Request",'

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from micro_core import ConfigError, EncodeError, Node, Record
-
-from . import dns, dnssd, gomicro, txt
+from micro_registry_mdns.wire import dns, dnssd, gomicro, txt
 
 __all__ = ["Publication", "publications"]
 

@@ -7,11 +7,11 @@ import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 
 from micro_core import RegistryError
-
-from . import bonjour, dns, dnssd, gomicro
-from .interfaces import Locality
-from .publication import Publication
-from .sockets import Address, Outbox, Sockets
+from micro_registry_mdns.net.interfaces import Locality
+from micro_registry_mdns.net.sockets import Address, Outbox, Sockets
+from micro_registry_mdns.peer import bonjour
+from micro_registry_mdns.peer.publication import Publication
+from micro_registry_mdns.wire import dns, dnssd, gomicro
 
 __all__ = ["Publisher"]
 

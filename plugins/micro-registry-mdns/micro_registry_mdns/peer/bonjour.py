@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .dnssd import SERVICE_TYPE
-from .sighting import LIFETIME
+from micro_registry_mdns.wire.dnssd import SERVICE_TYPE
+from micro_registry_mdns.wire.sighting import LIFETIME
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, Zeroconf

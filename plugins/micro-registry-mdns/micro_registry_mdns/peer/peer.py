@@ -10,13 +10,12 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from micro_core import Change, DecodeError, Record
-
-from . import dns, dnssd, gomicro
-from .catalogue import Catalogue
-from .publication import Publication
-from .publisher import Publisher
-from .sighting import LIFETIME, Sighting
-from .sockets import Address, Outbox, Sockets
+from micro_registry_mdns.net.sockets import Address, Outbox, Sockets
+from micro_registry_mdns.peer.catalogue import Catalogue
+from micro_registry_mdns.peer.publication import Publication
+from micro_registry_mdns.peer.publisher import Publisher
+from micro_registry_mdns.wire import dns, dnssd, gomicro
+from micro_registry_mdns.wire.sighting import LIFETIME, Sighting
 
 __all__ = ["Deliver", "Peer", "host_name"]
 

@@ -6,8 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from micro_core import Node, Record
-
-from .txt import Description
+from micro_registry_mdns.wire.txt import Description
 
 __all__ = ["LIFETIME", "Sighting", "sight"]
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from micro_core import DecodeError
-
-from . import dns, txt
-from .sighting import Sighting, sight
+from micro_registry_mdns.wire import dns, txt
+from micro_registry_mdns.wire.sighting import Sighting, sight
 
 __all__ = ["LISTING", "Entry", "Zone", "announcement", "goodbye", "listed", "listing_query", "query", "read"]
 

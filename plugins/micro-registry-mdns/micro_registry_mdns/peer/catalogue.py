@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from micro_core import Change, ChangeKind, Record
-
-from .sighting import Sighting
+from micro_registry_mdns.wire.sighting import Sighting
 
 __all__ = ["Catalogue"]
 

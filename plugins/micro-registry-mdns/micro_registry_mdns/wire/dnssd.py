@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from micro_core import DecodeError, Node, Record
-
-from . import dns, txt
-from .sighting import LIFETIME, Sighting, sight
+from micro_registry_mdns.wire import dns, txt
+from micro_registry_mdns.wire.sighting import LIFETIME, Sighting, sight
 
 __all__ = ["MAX_TEXT", "SERVICE_TYPE", "Reader", "answer", "label", "query", "subtype", "text"]
 

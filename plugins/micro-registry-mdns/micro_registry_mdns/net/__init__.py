@@ -1,0 +1,1 @@
+"""The machine's side of multicast: interfaces, sockets, pacing."""
