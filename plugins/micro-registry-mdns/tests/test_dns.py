@@ -142,11 +142,11 @@ names = st.lists(labels, min_size=1, max_size=4).map(lambda parts: ".".join(part
 ttls = st.integers(0, 2**32 - 1)
 ports = st.integers(0, 65535)
 records = st.one_of(
-    st.builds(dns.Record, names, st.just(dns.PTR), ttls, names),
-    st.builds(dns.Record, names, st.just(dns.SRV), ttls, st.tuples(ports, ports, ports, names)),
-    st.builds(dns.Record, names, st.just(dns.TXT), ttls, st.binary(max_size=300)),
-    st.builds(dns.Record, names, st.just(dns.A), ttls, st.ip_addresses(v=4).map(str)),
-    st.builds(dns.Record, names, st.just(dns.AAAA), ttls, st.ip_addresses(v=6).map(str)),
+    st.builds(dns.ResourceRecord, names, st.just(dns.PTR), ttls, names),
+    st.builds(dns.ResourceRecord, names, st.just(dns.SRV), ttls, st.tuples(ports, ports, ports, names)),
+    st.builds(dns.ResourceRecord, names, st.just(dns.TXT), ttls, st.binary(max_size=300)),
+    st.builds(dns.ResourceRecord, names, st.just(dns.A), ttls, st.ip_addresses(v=4).map(str)),
+    st.builds(dns.ResourceRecord, names, st.just(dns.AAAA), ttls, st.ip_addresses(v=6).map(str)),
 )
 sections = st.lists(records, max_size=6).map(tuple)
 messages = st.builds(
@@ -171,6 +171,6 @@ def test_a_label_of_64_bytes_is_not_written() -> None:
 
 
 def test_a_text_of_more_than_65535_bytes_is_not_written() -> None:
-    record = dns.Record("a.", dns.TXT, 120, txt.strings([b"x" * 255] * 257))
+    record = dns.ResourceRecord("a.", dns.TXT, 120, txt.strings([b"x" * 255] * 257))
     with pytest.raises(EncodeError, match="65535"):
         dns.encode(dns.Message(answers=(record,)))

@@ -13,16 +13,16 @@ NAME = "greeter-1._micro._tcp.local."
 HOST = "greeter-1.local."
 
 
-def answers(text: bytes, *, ttl: int = 120, address: str = "10.0.0.5") -> tuple[dns.Record, ...]:
+def answers(text: bytes, *, ttl: int = 120, address: str = "10.0.0.5") -> tuple[dns.ResourceRecord, ...]:
     return (
-        dns.Record(dnssd.SERVICE_TYPE, dns.PTR, ttl, NAME),
-        dns.Record(NAME, dns.SRV, ttl, (0, 0, 8080, HOST)),
-        dns.Record(NAME, dns.TXT, ttl, text),
-        dns.Record(HOST, dns.A, ttl, address),
+        dns.ResourceRecord(dnssd.SERVICE_TYPE, dns.PTR, ttl, NAME),
+        dns.ResourceRecord(NAME, dns.SRV, ttl, (0, 0, 8080, HOST)),
+        dns.ResourceRecord(NAME, dns.TXT, ttl, text),
+        dns.ResourceRecord(HOST, dns.A, ttl, address),
     )
 
 
-def response(*records: dns.Record) -> dns.Message:
+def response(*records: dns.ResourceRecord) -> dns.Message:
     return dns.Message(flags=0x8400, answers=records)
 
 
@@ -110,9 +110,9 @@ def test_records_that_come_a_second_apart_are_not_joined() -> None:
 
 def test_several_nodes_in_one_packet_are_all_read() -> None:
     other = [
-        dns.Record("x._micro._tcp.local.", dns.SRV, 120, (0, 0, 8081, "x.local.")),
-        dns.Record("x._micro._tcp.local.", dns.TXT, 120, dnssd.text("x", DESCRIPTION)),
-        dns.Record("x.local.", dns.A, 120, "10.0.0.6"),
+        dns.ResourceRecord("x._micro._tcp.local.", dns.SRV, 120, (0, 0, 8081, "x.local.")),
+        dns.ResourceRecord("x._micro._tcp.local.", dns.TXT, 120, dnssd.text("x", DESCRIPTION)),
+        dns.ResourceRecord("x.local.", dns.A, 120, "10.0.0.6"),
     ]
     found = dnssd.Reader().read(response(*answers(TEXT), *other), 0)
     assert sorted(sighting.record.nodes[0].id for sighting in found) == ["greeter-1", "x"]
@@ -169,7 +169,8 @@ def test_random_texts_are_passed_over(text: bytes) -> None:
 def test_what_waits_for_the_rest_is_bounded() -> None:
     reader, (_, service, text, address) = dnssd.Reader(), answers(TEXT)
     list(reader.read(response(service, text), 0))
-    strangers = [dns.Record(f"x{n}._micro._tcp.local.", dns.SRV, 120, (0, 0, 1, f"x{n}.local.")) for n in range(300)]
+    strange = [(f"x{n}._micro._tcp.local.", (0, 0, 1, f"x{n}.local.")) for n in range(300)]
+    strangers = [dns.ResourceRecord(name, dns.SRV, 120, target) for name, target in strange]
     list(reader.read(response(*strangers), 0))
     assert list(reader.read(response(address), 0)) == []
 

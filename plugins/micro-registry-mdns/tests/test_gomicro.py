@@ -103,7 +103,7 @@ def test_a_node_with_an_ipv6_address_is_published_and_read() -> None:
     assert sighting.record.nodes[0].address == "[fd00::5]:8080"
 
 
-def read(*records: dns.Record) -> list[str]:
+def read(*records: dns.ResourceRecord) -> list[str]:
     message = dns.Message(flags=0x8000, answers=records)
     return [sighting.record.nodes[0].address for sighting in gomicro.read(message)]
 

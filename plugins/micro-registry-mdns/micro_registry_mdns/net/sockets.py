@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from micro_core import RegistryError
+from micro_registry_mdns.net.confinement import confine_to_memberships
+from micro_registry_mdns.net.pacing import Address, PacedSender
 
-__all__ = ["GROUP", "PORT", "Outbox", "Sockets"]
+__all__ = ["GROUP", "PORT", "Sockets"]
 
 _log = logging.getLogger("micro.registry.mdns")
 
 GROUP, PORT = "224.0.0.251", 5353
-_IP_MULTICAST_ALL = 49  # Linux; the socket module does not name it
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 _MAX_DATAGRAM = 65_536
 _READS_PER_TURN = 128
-_BURST, _PAUSE = 40, 0.003  # what Go's receive buffer keeps up with (docs/wire.md §11.1)
-_MAX_WAITING = 8 * 1024 * 1024  # bytes
 
-Address = tuple[str, int]
 Received = Callable[[bytes, Address], None]
 
 
@@ -50,23 +47,23 @@ class Sockets:
         """Why port 5353 cannot be bound, empty where it can."""
         return self._why_deaf
 
-    def ask(self, packet: bytes, outbox: Outbox) -> None:
+    def ask(self, packet: bytes, paced: PacedSender) -> None:
         """Send a question on every interface, from a port of its own (never from 5353, docs/wire.md §1.9)."""
         for sock in self._asking.values():
-            outbox.send(sock, packet, (GROUP, PORT))
+            paced.send(sock, packet, (GROUP, PORT))
 
-    def answer(self, packet: bytes, asker: Address, outbox: Outbox) -> None:
+    def answer(self, packet: bytes, asker: Address, paced: PacedSender) -> None:
         """Send an answer to who asked."""
         if self._listening is not None:
-            outbox.send(self._listening, packet, asker)
+            paced.send(self._listening, packet, asker)
 
-    def announce(self, packet: bytes, outbox: Outbox, *, loopback_only: bool) -> None:
+    def announce(self, packet: bytes, paced: PacedSender, *, loopback_only: bool) -> None:
         """Send to the group, on every interface or on loopback alone."""
         if self._listening is None:
             return
         for interface in self.interfaces:
             if interface.startswith("127.") or not loopback_only:
-                outbox.send(self._listening, packet, (GROUP, PORT), interface)
+                paced.send(self._listening, packet, (GROUP, PORT), interface)
 
     def drain(self) -> None:
         """Handle at once what has arrived and not been handled yet."""
@@ -139,10 +136,7 @@ def _listening_socket(interfaces: Sequence[str]) -> socket.socket:
             if hasattr(socket, "SO_REUSEPORT"):  # BSD and macOS want both
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(("0.0.0.0", PORT))
-        try:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-        except OSError:
-            pass  # not Linux
+        confine_to_memberships(sock)
         joined = [interface for interface in interfaces if _join(sock, interface)]
         if not joined:
             raise OSError(0, f"the group {GROUP} cannot be joined on any of {', '.join(interfaces)}")
@@ -178,56 +172,3 @@ def _receive(sock: socket.socket, handler: Received) -> None:
         except OSError:
             return  # nothing there, or an ICMP error for something sent before
         handler(packet, address)
-
-
-class Outbox:
-    """Sends datagrams in bursts that a receiver's buffer can hold."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[socket.socket, bytes, Address, str]] = deque()
-        self._size = 0
-        self._left = _BURST
-        self._refill: asyncio.TimerHandle | None = None
-        self._silent: set[str] = set()
-
-    def send(self, sock: socket.socket, packet: bytes, address: Address, interface: str = "") -> None:
-        """Send now, or after what is waiting; multicast leaves through ``interface`` where one is named."""
-        if self._size + len(packet) > _MAX_WAITING:
-            _log.warning("too many datagrams are waiting; one to %s is dropped", address[0])
-            return
-        self._size += len(packet)
-        self._waiting.append((sock, packet, address, interface))
-        self._flush()
-
-    def close(self) -> None:
-        """Send what is waiting at once."""
-        self._left = len(self._waiting)
-        self._flush()
-        if self._refill is not None:
-            self._refill.cancel()
-
-    def _flush(self) -> None:
-        if self._refill is None:
-            self._refill = self._loop.call_later(_PAUSE, self._next_burst)
-        while self._waiting and self._left:
-            self._left -= 1
-            sock, packet, address, interface = self._waiting.popleft()
-            self._size -= len(packet)
-            self._send(sock, packet, address, interface)
-
-    def _next_burst(self) -> None:
-        self._refill, self._left = None, _BURST
-        if self._waiting:
-            self._flush()
-
-    def _send(self, sock: socket.socket, packet: bytes, address: Address, interface: str) -> None:
-        try:
-            if interface:
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
-            sock.sendto(packet, address)
-        except OSError as error:
-            where = interface or address[0]
-            if where not in self._silent:  # one line for each place, not for each datagram
-                self._silent.add(where)
-                _log.warning("multicast DNS cannot send to %s through %s: %s", address[0], where, error.strerror)

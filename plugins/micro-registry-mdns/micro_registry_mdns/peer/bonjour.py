@@ -14,17 +14,17 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from micro_registry_mdns.net.confinement import confine_to_loopback, confine_to_memberships
 from micro_registry_mdns.wire.dnssd import SERVICE_TYPE
 from micro_registry_mdns.wire.sighting import LIFETIME
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, Zeroconf
 
-__all__ = ["Instance", "Publisher"]
+__all__ = ["Instance", "Responder"]
 
 _log = logging.getLogger("micro.registry.mdns")
 
-_IP_MULTICAST_ALL = 49
 _GOODBYES = 3
 _BETWEEN_GOODBYES = 0.05
 
@@ -103,7 +103,7 @@ class _Engine:
             _log.warning("announcing %s over DNS-SD failed: %s", label, error)
 
 
-class Publisher:
+class Responder:
     """The engines, started when the first node needs them."""
 
     def __init__(self, interfaces: Sequence[str]) -> None:
@@ -150,12 +150,9 @@ async def _start(interfaces: list[str], *, loopback: bool) -> _Engine:
 
 def _confine(sock: socket.socket, *, loopback: bool) -> None:
     """Let a socket hear only the interfaces that it joined, and one for loopback nothing else at all."""
-    try:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-        if loopback:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
-    except (OSError, AttributeError) as error:
-        _log.debug("a DNS-SD socket cannot be confined to its interfaces: %s", error)
+    confine_to_memberships(sock)
+    if loopback:
+        confine_to_loopback(sock)
 
 
 def _info(instance: Instance) -> ServiceInfo:

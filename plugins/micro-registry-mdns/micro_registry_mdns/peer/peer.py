@@ -10,7 +10,8 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from micro_core import Change, DecodeError, Record
-from micro_registry_mdns.net.sockets import Address, Outbox, Sockets
+from micro_registry_mdns.net.pacing import Address, PacedSender
+from micro_registry_mdns.net.sockets import Sockets
 from micro_registry_mdns.peer.catalogue import Catalogue
 from micro_registry_mdns.peer.publication import Publication
 from micro_registry_mdns.peer.publisher import Publisher
@@ -55,9 +56,9 @@ class Peer:
         """Names of services, and when the listing last had them."""
         self._ends: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._outbox = Outbox()
+        self._paced = PacedSender()
         self._sockets = Sockets(interfaces, self._heard, self._answered)
-        self._publisher = Publisher(self._sockets, self._outbox, host_name())
+        self._publisher = Publisher(self._sockets, self._paced, host_name())
         self._timers = [
             self._loop.call_later(_SWEEP, self._sweep),
             self._loop.call_later(_REFRESH, self._refresh),
@@ -156,7 +157,7 @@ class Peer:
         try:
             await self._publisher.close()
         finally:
-            self._outbox.close()
+            self._paced.close()
             self._sockets.close()
 
     async def _first_answer(self, service: str) -> bool:
@@ -194,7 +195,7 @@ class Peer:
             self._send(dnssd.query(_id(), service))
 
     def _send(self, packet: bytes) -> None:
-        self._sockets.ask(packet, self._outbox)
+        self._sockets.ask(packet, self._paced)
 
     # ------------------------------------------------------------------------------------------------ hearing
 

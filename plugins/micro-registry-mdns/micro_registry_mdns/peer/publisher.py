@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from micro_core import RegistryError
 from micro_registry_mdns.net.interfaces import Locality
-from micro_registry_mdns.net.sockets import Address, Outbox, Sockets
+from micro_registry_mdns.net.pacing import Address, PacedSender
+from micro_registry_mdns.net.sockets import Sockets
 from micro_registry_mdns.peer import bonjour
 from micro_registry_mdns.peer.publication import Publication
 from micro_registry_mdns.wire import dns, dnssd, gomicro
@@ -23,12 +24,12 @@ _LAST_GOODBYES_AFTER = (0.05, 0.1)
 class Publisher:
     """What this registry publishes."""
 
-    def __init__(self, sockets: Sockets, outbox: Outbox, host: str) -> None:
+    def __init__(self, sockets: Sockets, paced: PacedSender, host: str) -> None:
         self._sockets = sockets
-        self._outbox = outbox
+        self._paced = paced
         self._zone = gomicro.Zone(host)
         self._locality = Locality()
-        self._bonjour = bonjour.Publisher(sockets.interfaces)
+        self._responder = bonjour.Responder(sockets.interfaces)
         self._published: dict[tuple[str, str], Publication] = {}
         self._by_subtype: dict[str, dict[tuple[str, str], Publication]] = {}
         """Those that DNS-SD shows, by the name that asks for a service's nodes."""
@@ -68,9 +69,9 @@ class Publisher:
         if self._published:
             local = self._locality.is_local(asker[0])
             for packet in self._zone.answers(message, port=asker[1], local=local):
-                self._sockets.answer(packet, asker, self._outbox)
+                self._sockets.answer(packet, asker, self._paced)
             for packet in self._dnssd_answers(message, port=asker[1], local=local):
-                self._sockets.answer(packet, asker, self._outbox)
+                self._sockets.answer(packet, asker, self._paced)
 
     def _dnssd_answers(self, message: dns.Message, *, port: int, local: bool) -> Iterator[bytes]:
         """Return a packet for each node of the services asked for."""
@@ -85,18 +86,18 @@ class Publisher:
         async with self._turn:
             for key in list(self._published):
                 self._remove(key)
-            await asyncio.gather(self._bonjour.close(), self._say_last_goodbyes())
+            await asyncio.gather(self._responder.close(), self._say_last_goodbyes())
             self._silence_all()
 
     async def _put_dnssd(self, publication: Publication, before: Publication | None) -> None:
         if before is not None and before.label and before.label != publication.label:
-            self._bonjour.remove(before.label)
+            self._responder.remove(before.label)
         self._forget_subtype(publication)
         if not publication.label:
             return
         self._by_subtype.setdefault(dnssd.subtype(publication.record.name), {})[publication.key] = publication
         try:
-            await self._bonjour.put(
+            await self._responder.put(
                 bonjour.Instance(
                     label=publication.label,
                     address=publication.address,
@@ -122,7 +123,7 @@ class Publisher:
             self._zone.remove(publication.entry)
         self._forget_subtype(publication)
         if publication.label:
-            self._bonjour.remove(publication.label)
+            self._responder.remove(publication.label)
         if publication.entry is not None:
             self._gone[key] = publication.entry
             self._repeat(key, publication.entry, gomicro.goodbye, _GOODBYES_AFTER)
@@ -140,7 +141,7 @@ class Publisher:
         packet = make(entry)
 
         def send() -> None:
-            self._sockets.announce(packet, self._outbox, loopback_only=entry.is_loopback)
+            self._sockets.announce(packet, self._paced, loopback_only=entry.is_loopback)
 
         send()
         self._timers[key] = [self._loop.call_later(delay, send) for delay in delays[1:]]
@@ -153,7 +154,7 @@ class Publisher:
         for delay in _LAST_GOODBYES_AFTER:
             await asyncio.sleep(start + delay - self._loop.time())
             for entry in self._gone.values():
-                self._sockets.announce(gomicro.goodbye(entry), self._outbox, loopback_only=entry.is_loopback)
+                self._sockets.announce(gomicro.goodbye(entry), self._paced, loopback_only=entry.is_loopback)
 
     def _silence(self, key: tuple[str, str]) -> None:
         for timer in self._timers.pop(key, ()):

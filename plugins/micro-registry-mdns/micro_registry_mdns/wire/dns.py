@@ -21,7 +21,7 @@ __all__ = [
     "A",
     "Message",
     "Question",
-    "Record",
+    "ResourceRecord",
     "decode",
     "encode",
     "is_name",
@@ -52,7 +52,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ResourceRecord:
     """One resource record.
 
     ``data`` depends on the type: PTR a name, SRV ``(priority, weight, port, target)``, A and AAAA an address as text,
@@ -72,9 +72,9 @@ class Message:
     id: int = 0
     flags: int = 0
     questions: tuple[Question, ...] = ()
-    answers: tuple[Record, ...] = ()
-    authorities: tuple[Record, ...] = ()
-    additionals: tuple[Record, ...] = ()
+    answers: tuple[ResourceRecord, ...] = ()
+    authorities: tuple[ResourceRecord, ...] = ()
+    additionals: tuple[ResourceRecord, ...] = ()
 
     @property
     def is_response(self) -> bool:
@@ -100,12 +100,12 @@ def is_name(name: str) -> bool:
 def decode(packet: bytes) -> Message:
     """Return the message in ``packet``; bytes after its end are ignored. Raises `DecodeError`."""
     try:
-        return _Reader(packet).message()
+        return _Decoder(packet).message()
     except (struct.error, IndexError) as error:
         raise DecodeError("DNS message ends too early") from error
 
 
-class _Reader:
+class _Decoder:
     def __init__(self, packet: bytes) -> None:
         self._packet = packet
         self._at = 0
@@ -133,7 +133,7 @@ class _Reader:
         self._at += 4
         return Question(name, type_, bool(class_ & 0x8000), class_ & 0x7FFF)
 
-    def _record(self) -> Record:
+    def _record(self) -> ResourceRecord:
         name = self._name()
         type_, _class, ttl, length = _FIXED.unpack_from(self._packet, self._at)
         self._at += _FIXED.size
@@ -142,7 +142,7 @@ class _Reader:
             raise DecodeError("DNS record is longer than its message")
         data = self._rdata(type_, length)
         self._at = end
-        return Record(name, type_, ttl, data)
+        return ResourceRecord(name, type_, ttl, data)
 
     def _rdata(self, type_: int, length: int) -> str | bytes | tuple[int, int, int, str]:
         raw = self._packet[self._at : self._at + length]
@@ -203,16 +203,16 @@ def encode(message: Message) -> bytes:
 
     Raises `EncodeError` where a name or the whole does not fit.
     """
-    return _Writer().message(message)
+    return _Encoder().message(message)
 
 
-class _Writer:
+class _Encoder:
     def __init__(self) -> None:
         self._out = bytearray()
         self._names: dict[str, int] = {}
 
     def message(self, message: Message) -> bytes:
-        sections: Sequence[Sequence[Record]] = (message.answers, message.authorities, message.additionals)
+        sections: Sequence[Sequence[ResourceRecord]] = (message.answers, message.authorities, message.additionals)
         counts = (len(message.questions), *map(len, sections))
         self._out += _HEADER.pack(message.id, message.flags, *counts)
         for question in message.questions:
@@ -223,7 +223,7 @@ class _Writer:
             raise EncodeError(f"DNS message of {len(self._out)} bytes; one datagram holds {MAX_MESSAGE}")
         return bytes(self._out)
 
-    def _records(self, records: Iterable[Record]) -> None:
+    def _records(self, records: Iterable[ResourceRecord]) -> None:
         for record in records:
             self._name(record.name)
             start = len(self._out) + _FIXED.size
@@ -234,7 +234,7 @@ class _Writer:
                 raise EncodeError(f"DNS record of {length} bytes; at most 65535 fit")
             _FIXED.pack_into(self._out, start - _FIXED.size, record.type, IN, record.ttl, length)
 
-    def _rdata(self, record: Record) -> None:
+    def _rdata(self, record: ResourceRecord) -> None:
         match record.data:
             case (priority, weight, port, target):
                 self._out += _SRV.pack(priority, weight, port)

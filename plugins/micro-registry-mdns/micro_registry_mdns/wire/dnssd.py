@@ -65,11 +65,11 @@ def answer(question: dns.Question, id_: int, label: str, address: str, port: int
     """Return the packet that tells who asked for the nodes of a service of one of them."""
     instance, host = f"{label}.{SERVICE_TYPE}", f"{label}.local."
     additionals = (
-        dns.Record(instance, dns.SRV, LIFETIME, (0, 0, port, host)),
-        dns.Record(host, dns.AAAA if ":" in address else dns.A, LIFETIME, address),
-        dns.Record(instance, dns.TXT, LIFETIME, text),
+        dns.ResourceRecord(instance, dns.SRV, LIFETIME, (0, 0, port, host)),
+        dns.ResourceRecord(host, dns.AAAA if ":" in address else dns.A, LIFETIME, address),
+        dns.ResourceRecord(instance, dns.TXT, LIFETIME, text),
     )
-    pointer = (dns.Record(question.name, dns.PTR, LIFETIME, instance),)
+    pointer = (dns.ResourceRecord(question.name, dns.PTR, LIFETIME, instance),)
     flags = dns.RESPONSE | dns.AUTHORITATIVE
     message = dns.Message(id=id_, flags=flags, questions=(question,), answers=pointer, additionals=additionals)
     return dns.encode(message)
@@ -114,7 +114,7 @@ class Reader:
             if found is not None:
                 yield found
 
-    def _keep(self, name: str, record: dns.Record, now: float) -> None:
+    def _keep(self, name: str, record: dns.ResourceRecord, now: float) -> None:
         parts = self._parts.get(name)
         if parts is None or now - parts.since > _PATIENCE:
             self._parts.pop(name, None)

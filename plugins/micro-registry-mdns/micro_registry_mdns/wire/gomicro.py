@@ -55,7 +55,7 @@ class Entry:
         """Whether only this machine may hear of it."""
         return ipaddress.ip_address(self.address).is_loopback
 
-    def answer(self, question: dns.Question) -> tuple[dns.Record, ...]:
+    def answer(self, question: dns.Question) -> tuple[dns.ResourceRecord, ...]:
         """Return the records that answer ``question``, none where it is about something else (docs/wire.md §1.2)."""
         if question.name not in (self.owner, self.instance, self.host):
             return ()
@@ -70,17 +70,19 @@ class Entry:
             return (address,)
         return ()
 
-    def unsolicited(self, ttl: int) -> tuple[dns.Record, ...]:
+    def unsolicited(self, ttl: int) -> tuple[dns.ResourceRecord, ...]:
         """Return the records of an announcement, or with TTL 0 of a goodbye; the pointer is not among them."""
         return self._records(ttl)[1:]
 
-    def _records(self, ttl: int) -> tuple[dns.Record, dns.Record, dns.Record, dns.Record]:
+    def _records(
+        self, ttl: int
+    ) -> tuple[dns.ResourceRecord, dns.ResourceRecord, dns.ResourceRecord, dns.ResourceRecord]:
         type_ = dns.AAAA if ":" in self.address else dns.A
         return (
-            dns.Record(self.owner, dns.PTR, ttl, self.instance),
-            dns.Record(self.instance, dns.SRV, ttl, (10, 1, self.port, self.host)),
-            dns.Record(self.host, type_, ttl, self.address),
-            dns.Record(self.instance, dns.TXT, ttl, self.text),
+            dns.ResourceRecord(self.owner, dns.PTR, ttl, self.instance),
+            dns.ResourceRecord(self.instance, dns.SRV, ttl, (10, 1, self.port, self.host)),
+            dns.ResourceRecord(self.host, type_, ttl, self.address),
+            dns.ResourceRecord(self.instance, dns.TXT, ttl, self.text),
         )
 
 
@@ -116,7 +118,7 @@ class Zone:
                 flags = dns.RESPONSE | dns.AUTHORITATIVE
                 yield dns.encode(dns.Message(id=id_, flags=flags, questions=(question,), answers=records))
 
-    def _answer(self, question: dns.Question, *, local: bool) -> Iterator[tuple[dns.Record, ...]]:
+    def _answer(self, question: dns.Question, *, local: bool) -> Iterator[tuple[dns.ResourceRecord, ...]]:
         visible = {
             service: shown
             for service, entries in self._entries.items()
@@ -125,7 +127,7 @@ class Zone:
         if question.name == _ENUMERATION:
             if visible and question.type in (dns.PTR, dns.ANY):
                 for service in (*visible, LISTING):
-                    yield (dns.Record(_ENUMERATION, dns.PTR, TTL, service + _DOMAIN),)
+                    yield (dns.ResourceRecord(_ENUMERATION, dns.PTR, TTL, service + _DOMAIN),)
             return
         seen = set()
         for service, entries in visible.items():
@@ -201,7 +203,7 @@ def read(message: dns.Message) -> Iterator[Sighting]:
                 yield found
 
 
-def _node(record: dns.Record, host: str, port: int, text: bytes, quota: txt.Quota) -> Sighting | None:
+def _node(record: dns.ResourceRecord, host: str, port: int, text: bytes, quota: txt.Quota) -> Sighting | None:
     try:
         description = txt.join_hex(text)
     except DecodeError:
