@@ -21,9 +21,10 @@ US, TITLES = "on_micro", {
     "on_uvicorn_httpx": "httpx + uvicorn",
     "on_nats": "nats-py",
     "on_micro:clear": "micro, clear text",
-    "on_micro:mux": "micro, TLS, micro-mux",
+    "on_micro:tls": "micro, TLS",
     "on_micro:http1": "micro, TLS, HTTP/1.1",
     "on_micro:h2": "micro, TLS, HTTP/2",
+    "go_grpc:tls": "grpc-go, TLS",
     "on_grpcio:tls": "grpcio.aio, TLS",
 }  # fmt: skip
 
@@ -84,8 +85,23 @@ def take_turns(
     seconds: float,
     settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> list[Row]:
+    """Return what each peer reached at each work: medians of what `each_turn` returns."""
+    done = each_turn(peers, what, works, turns=turns, seconds=seconds, settings=settings)
+    return [Row.of(work, peer, results) for (work, peer), results in done.items()]
+
+
+def each_turn(
+    peers: Sequence[str],
+    what: str,
+    works: Sequence[str],
+    *,
+    turns: int,
+    seconds: float,
+    settings: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> dict[tuple[str, str], list[Result]]:
     """Let the clients of all peers take turns (A B C A B C …), each doing every work for that many seconds.
 
+    Returns the results of the turns by work and peer.
     Servers run all the time, on one core; each client has the other, where there are two. ``settings`` are variables
     for both ends of a peer. Every peer's service has a name of its own, so that clients that discover find but that.
     """
@@ -103,7 +119,7 @@ def take_turns(
                 results = turn(peer, what, servers[peer], client_core, seconds, works, settings=settings[peer])
                 for work, result in zip(works, results, strict=True):
                     done.setdefault((work, peer), []).append(result)
-    return [Row.of(work, peer, results) for (work, peer), results in done.items()]
+    return done
 
 
 def by_peer(rows: Iterable[Row], work: str) -> dict[str, Row]:

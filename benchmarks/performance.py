@@ -1,7 +1,8 @@
 """Measure everything beside everybody, and write docs/performance.md, .json and .svg.
 
-`python performance.py [--turns N] [--seconds S] [SECTION…]`: unary, go_micro, streams, tls, pubsub, start or growth.
-A section that is left out keeps what was measured before.
+`python performance.py [--turns N] [--seconds S] [--print] [SECTION…]`: unary, go_micro, streams, tls, pubsub, start,
+growth or workers. A section that is left out keeps what was measured before. With --print nothing is written but on
+the screen: tables and goals.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import start
 import streams
 import tls
 import unary
-from measuring import TITLES, Goal, Row, by_peer, judge
+import workers
+from measuring import TITLES, US, Goal, Row, by_peer, judge, tell
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, RESULTS, PLOT = (DOCS / f"performance.{suffix}" for suffix in ("md", "json", "svg"))
@@ -32,7 +34,15 @@ SECTIONS: dict[str, Any] = {
     "pubsub": pubsub,
     "start": start,
     "growth": growth,
+    "workers": workers,
 }
+PANELS = [
+    ("unary", unary.MANY, "rate", "unary JSON, 64 B: calls/s, 64 callers"),
+    ("unary", unary.ONE, "p50", "unary JSON, 64 B: p50 of one caller, µs"),
+    ("streams", streams.WINDOW, "rate", "stream, window of 64: echoes/s"),
+    ("tls", tls.UNARY, "rate", "unary JSON, 64 B, TLS: calls/s, 64 callers"),
+]
+"""What is drawn: section, work, which figure of a row, title."""
 
 
 def main() -> int:
@@ -42,11 +52,15 @@ def main() -> int:
     for name in options.sections:
         measured = SECTIONS[name].measure(options.turns, options.seconds)
         goals[name] = SECTIONS[name].goals(measured)
+        if options.print:
+            tell("")
+            print(SECTIONS[name].table(measured))
+            continue
         rows = [row.as_json() for row in measured] if isinstance(measured, list) else measured
         results[name] = {"machine": machine(), "turns": options.turns, "seconds": options.seconds, "rows": rows}
         RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         write_page(results)
-        if name == "unary":
+        if name in {section for section, *_ in PANELS}:
             plot(results)
     return judge([goal for each in goals.values() for goal in each])
 
@@ -56,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--turns", type=int, default=5, help="how often each peer has its turn")
     parser.add_argument("--seconds", type=float, default=0.6, help="how long each work is done in a turn")
+    parser.add_argument("--print", action="store_true", help="print tables and goals, and write nothing")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are: {', '.join(SECTIONS)}")
@@ -90,26 +105,25 @@ def write_page(results: dict[str, Any]) -> None:
 
 
 def plot(results: dict[str, Any]) -> None:
-    """Draw the rate and the median latency of unary calls."""
+    """Draw rates and the median latency of what matters most, as far as it has been measured."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "micro"
     from matplotlib import pyplot
 
-    rows = rows_of(results, "unary")
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    drawn: list[tuple[Any, dict[str, float], str]] = [
-        (axes[0], {peer: row.rate for peer, row in by_peer(rows, unary.MANY).items()}, "calls/s, 64 callers"),
-        (axes[1], {peer: row.p50 * 1e6 for peer, row in by_peer(rows, unary.ONE).items()}, "p50 of one caller, µs"),
-    ]
-    for axis, values, name in drawn:
-        ordered = sorted(values.items(), key=lambda item: item[1], reverse=axis is axes[1])
-        colours = ["tab:orange" if peer == "on_micro" else "tab:gray" for peer, _ in ordered]
-        bars = axis.barh([TITLES[peer] for peer, _ in ordered], [value for _, value in ordered], color=colours)
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    for axis, (section, work, figure_of, name) in zip(axes.flat, PANELS, strict=True):
+        peers = by_peer(rows_of(results, section), work) if section in results else {}
+        slowest_first = sorted(peers.items(), key=lambda item: item[1].rate)
+        colours = ["tab:orange" if peer in (US, tls.US) else "tab:gray" for peer, _ in slowest_first]
+        values = [getattr(row, figure_of) * (1e6 if figure_of == "p50" else 1) for _, row in slowest_first]
+        bars = axis.barh([TITLES[peer] for peer, _ in slowest_first], values, color=colours)
         axis.bar_label(bars, fmt="{:,.0f}", padding=3)
-        axis.margins(x=0.15)
-        axis.set_title(f"unary JSON, 64 B: {name}")
+        axis.margins(x=0.2)
+        axis.locator_params(axis="x", nbins=5)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.set_title(name)
     figure.savefig(PLOT, metadata={"Date": None})
 
 

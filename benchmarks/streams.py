@@ -1,16 +1,21 @@
-"""A bidirectional stream beside grpcio.aio's: ping-pong, and a window of 64 messages under way."""
+"""A bidirectional stream beside those of grpc-go and grpcio.aio: ping-pong, and a window of 64 messages under way."""
 
 import sys
 
+from measuring import TITLES as PEER_TITLES
 from measuring import US, Goal, Row, by_peer, judge, take_turns
 from measuring import table as table_of
+from peers.tools import has_go
 
-PEERS = [US, "on_grpcio", "on_micro_trio"]
-TITLES = {"1": "stream, ping-pong", "64": "stream, window of 64"}
+PEERS, IN_GO = [US, "on_grpcio", "on_micro_trio"], ["go_grpc"]
+PING_PONG, WINDOW = "1", "64"
+TITLES = {PING_PONG: "stream, ping-pong", WINDOW: "stream, window of 64"}
+WANTED = [(PING_PONG, "on_grpcio", 2.0), (WINDOW, "on_grpcio", 8.0), (WINDOW, "go_grpc", 1.0)]
 
 
 def measure(turns: int, seconds: float) -> list[Row]:
-    return take_turns(PEERS, "stream", list(TITLES), turns=turns, seconds=seconds)
+    peers = [*PEERS, *(IN_GO if has_go() else [])]
+    return take_turns(peers, "stream", list(TITLES), turns=turns, seconds=seconds)
 
 
 def table(rows: list[Row]) -> str:
@@ -19,9 +24,10 @@ def table(rows: list[Row]) -> str:
 
 def goals(rows: list[Row]) -> list[Goal]:
     found = []
-    for work, times in (("1", 2.0), ("64", 8.0)):
+    for work, peer, times in WANTED:
         peers = by_peer(rows, work)
-        found.append(Goal(f"{TITLES[work]}, times grpcio.aio", peers[US].rate / peers["on_grpcio"].rate, times))
+        if peer in peers:
+            found.append(Goal(f"{TITLES[work]}, times {PEER_TITLES[peer]}", peers[US].rate / peers[peer].rate, times))
     return found
 
 

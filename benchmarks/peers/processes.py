@@ -21,7 +21,12 @@ SERVICE = os.environ.setdefault("BENCHMARKED_SERVICE", f"greeter-{os.getpid()}")
 IN_GO = "go_"
 """Peers whose names begin so are programs of `benchmarks/go`, and take the same arguments."""
 
+PYTHON = "BENCHMARKED_PYTHON"
+"""The setting of a peer that is to run on another Python than this one, as compare.py has it."""
+
 Result = dict[str, float]
+Core = int | str | None
+"""One core, several as taskset(1) writes them, or any."""
 
 
 def environment() -> dict[str, str]:
@@ -40,30 +45,30 @@ def cores() -> tuple[int, int]:
     return available[0], available[-1]
 
 
-def command(*arguments: str, core: int | None = None) -> list[str]:
+def command(*arguments: str, core: Core = None, python: str = sys.executable) -> list[str]:
     """Return the command line of `python ARGUMENTS`, bound to a core."""
-    return [*_pinned(core), sys.executable, *arguments]
+    return [*_pinned(core), python, *arguments]
 
 
-def peer_command(peer: str, *arguments: str, core: int | None = None) -> list[str]:
+def peer_command(peer: str, *arguments: str, core: Core = None, settings: Mapping[str, str]) -> list[str]:
     """Return the command line of a peer in whatever language, bound to a core; what follows a colon is a variant's."""
     peer = peer.partition(":")[0]
     if peer.startswith(IN_GO):
         return [*_pinned(core), str(go_program(peer.removeprefix(IN_GO))), *arguments]
-    return command("-m", "peers", peer, *arguments, core=core)
+    return command("-m", "peers", peer, *arguments, core=core, python=settings.get(PYTHON, sys.executable))
 
 
-def _pinned(core: int | None) -> list[str]:
+def _pinned(core: Core) -> list[str]:
     return [] if core is None else ["taskset", "-c", str(core)]
 
 
 @contextmanager
 def serving(
-    peer: str, core: int | None = None, *, settings: Mapping[str, str] = MappingProxyType({})
+    peer: str, core: Core = None, *, settings: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Run a server; yield its process and address once it answers."""
     with subprocess.Popen(
-        peer_command(peer, "serve", core=core),
+        peer_command(peer, "serve", core=core, settings=settings),
         cwd=FOLDER,
         env={**environment(), **settings},
         stdout=subprocess.PIPE,
@@ -91,7 +96,7 @@ def turn(
     peer: str,
     what: str,
     server: tuple["subprocess.Popen[str]", str],
-    core: int,
+    core: Core,
     seconds: float,
     works: Sequence[str],
     *,
@@ -101,7 +106,7 @@ def turn(
     process, address = server
     arguments = [what, address, str(process.pid), str(seconds), *works]
     done = subprocess.run(
-        peer_command(peer, *arguments, core=core),
+        peer_command(peer, *arguments, core=core, settings=settings),
         cwd=FOLDER,
         env={**environment(), **settings},
         stdout=subprocess.PIPE,

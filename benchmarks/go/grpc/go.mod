@@ -2,10 +2,7 @@ module micro/benchmarks/grpc
 
 go 1.26.0
 
-require (
-	google.golang.org/grpc v1.85.0
-	google.golang.org/grpc/examples v0.0.0-20260825154716-030ee8becb20
-)
+require google.golang.org/grpc v1.85.0
 
 require (
 	golang.org/x/net v0.60.0 // indirect
