@@ -42,7 +42,8 @@ Guard: TypeAlias = "Callable[[Context], None]"
 """Looks at a request before its body is decoded, and raises `Unauthorized` or `Forbidden` to refuse it.
 
 Called once for a call, a stream or a message, synchronously; the context has headers, peer and addresses, and as its
-endpoint what is asked for: ``Greeter.Hello``, a topic, or nothing where the request does not say.
+endpoint what is about to run: ``Greeter.Hello``, a topic, or nothing where the request does not say. Of a legacy peer's
+body, which names the endpoint (docs/wire.md §3.6), that name alone was read. Who names both is asked about both.
 """
 
 _Innermost = TypeVar("_Innermost", bound=Callable[..., Awaitable[Any]])

@@ -7,12 +7,11 @@ from typing import Any
 
 from micro_core._codec_set import CodecSet
 from micro_core.codec import Codec, Framing
-from micro_core.errors import BadRequest
 from micro_core.middleware import HandlerMiddleware, fold
 from micro_core.server import Handler, HandlerKind
 from micro_core.transport import Head
 
-__all__ = ["ServerRoute", "legacy_endpoint", "route_of"]
+__all__ = ["ServerRoute", "route_of"]
 
 
 class ServerRoute:
@@ -49,14 +48,3 @@ def route_of(
     request = codecs.find(content_type, handler.request_type)
     response = codecs.find(content_type, handler.response_type)
     return ServerRoute(handler, request, response, asked, middleware)
-
-
-def legacy_endpoint(codecs: CodecSet, content_type: bytes, body: bytes) -> bytes:
-    """Return the endpoint that a legacy envelope names (docs/wire.md §3.6), or nothing for what is no envelope."""
-    framing = codecs.framing(content_type.decode("latin-1"))
-    if framing is None:
-        return b""
-    try:
-        return framing.unpack_request(body)[0].encode()
-    except BadRequest:
-        return b""

@@ -22,7 +22,7 @@ from micro_core.transport import Head, Request, Stream
 if TYPE_CHECKING:
     from micro_core.builtin.server_rpc import Dispatcher
 
-__all__ = ["RefusedStream", "StreamExchange"]
+__all__ = ["LeftStream", "RefusedStream", "StreamExchange"]
 
 ENDING_SECONDS = 1.0
 """How long the last message of a stream may take to leave when the handler was cut short."""
@@ -163,6 +163,25 @@ class RefusedStream(Fence):
             with anyio.CancelScope(shield=True):
                 await self.stream.aclose()
             self.dispatcher.finished()
+
+
+class LeftStream(Fence):
+    """A stream whose first message is its end: one that has ended here already, or never was; nothing is answered.
+
+    It is closed, as Go Micro does from v5.1 on (docs/wire.md §3.4), so that it holds no connection.
+    """
+
+    __slots__ = ("stream",)
+
+    def __init__(self, dispatcher: Dispatcher, request: Request, stream: Stream) -> None:
+        super().__init__(dispatcher, request, anyio.current_time() + ENDING_SECONDS)
+        self.stream = stream
+
+    async def run(self) -> None:
+        self.request.abandon = None
+        with anyio.CancelScope(shield=True):
+            await self.stream.aclose()
+        self.dispatcher.finished()
 
 
 _MISSING = object()

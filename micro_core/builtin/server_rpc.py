@@ -11,12 +11,13 @@ import anyio
 
 from micro_core._build import build
 from micro_core._codec_set import CodecSet
-from micro_core._runtime import Runner, clock, open_runner
+from micro_core._runtime import Job, Runner, clock, open_runner
 from micro_core._wire_errors import EOS
 from micro_core.builtin._exchange import EventExchange, Exchange, refuse
-from micro_core.builtin._server_guard import ENDPOINT, TOPIC, first_of, guarded
-from micro_core.builtin._server_route import ServerRoute, legacy_endpoint, route_of
-from micro_core.builtin._server_stream import RefusedStream, StreamExchange
+from micro_core.builtin._server_guard import ask
+from micro_core.builtin._server_purpose import Purpose, content_type_of, purpose_of
+from micro_core.builtin._server_route import ServerRoute, route_of
+from micro_core.builtin._server_stream import LeftStream, RefusedStream, StreamExchange
 from micro_core.codec import Codec
 from micro_core.errors import BadRequest, MicroError, NotFound, Timeout
 from micro_core.hookspecs import hookimpl
@@ -72,9 +73,16 @@ class RpcServer(Server):
         self, service: str, address: str, handlers: Mapping[str, Handler], on_event: OnEvent, limits: Limits
     ) -> AsyncIterator[Running]:
         async with open_runner() as runner:
-            dispatcher = Dispatcher(service, handlers, on_event, self._codecs, self._middleware, runner)
-            receive = guarded(dispatcher, self._guards) if self._guards else dispatcher.receive
-            async with self._transport.listen(address, receive, limits) as listener:
+            dispatcher = Dispatcher(
+                service,
+                handlers,
+                on_event,
+                self._codecs,
+                middleware=self._middleware,
+                guards=self._guards,
+                runner=runner,
+            )
+            async with self._transport.listen(address, dispatcher.receive, limits) as listener:
                 yield _Running(listener, dispatcher)
 
 
@@ -87,7 +95,9 @@ class Dispatcher:
         handlers: Mapping[str, Handler],
         on_event: OnEvent,
         codecs: CodecSet,
+        *,
         middleware: Sequence[HandlerMiddleware],
+        guards: Sequence[Guard],
         runner: Runner,
     ) -> None:
         self.service = service
@@ -95,28 +105,33 @@ class Dispatcher:
         self._on_event = on_event
         self._codecs = codecs
         self._middleware = middleware
+        self._guards = guards
         self._runner = runner
         self._routes: dict[tuple[bytes, bytes], ServerRoute] = {}
+        self._coded: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
         self._now = clock()
         self.draining = False
         self.in_flight = 0
         self.on_idle: Callable[[], None] | None = None
 
     def receive(self, request: Request) -> None:
-        """Take a request from the transport."""
-        headers = request.headers
+        """Take a request from the transport: every way to a handler leads through here, and past the guards.
+
+        A known route is the short cut of a service without guards.
+        """
+        headers, stream = request.headers, request.stream
+        if stream is not None and headers.get(b"Micro-Error") == EOS:
+            self._start(LeftStream(self, request, stream))
+            return
         route = self._routes.get((headers.get(b"Micro-Endpoint", b""), headers.get(b"Content-Type", b"")))
-        if route is None or self.draining or b"Micro-Topic" in headers:
+        if route is None or self.draining or b"Micro-Topic" in headers or b"X-Micro-Topic" in headers:
             try:
-                route = self._look_up(request)
+                route = self._admit(request)
             except MicroError as error:
                 self.refuse(request, error)
                 return
             if route is None:
                 return
-        stream = request.stream
-        if stream is not None and headers.get(b"Micro-Error") == EOS:
-            return  # the end of a stream that has ended here: nothing is answered (docs/wire.md §3.4)
         timeout = headers.get(b"Timeout")
         deadline = math.inf if timeout is None else self._now() + seconds_from_wire(timeout)
         self.in_flight += 1
@@ -127,13 +142,12 @@ class Dispatcher:
 
     def refuse(self, request: Request, error: MicroError) -> None:
         """Answer an error, and handle nothing."""
-        content_type, _ = _content_type(request)
+        content_type, _ = content_type_of(request)
         framing = self._codecs.framing(content_type.decode("latin-1"))
         if request.stream is None:
             refuse(self, request, error, framing)
         else:
-            self.in_flight += 1
-            self._runner.submit(RefusedStream(self, request, request.stream, error, framing))
+            self._start(RefusedStream(self, request, request.stream, error, framing))
 
     def finished(self) -> None:
         """Count down a request."""
@@ -141,37 +155,42 @@ class Dispatcher:
         if self.in_flight == 0 and self.on_idle is not None:
             self.on_idle()
 
-    def _look_up(self, request: Request) -> ServerRoute | None:
+    def _start(self, job: Job) -> None:
+        self.in_flight += 1
+        self._runner.submit(job)
+
+    def _admit(self, request: Request) -> ServerRoute | None:
         """Return the route of a request; None where it was an event, which is under way by then.
 
-        Raises `NotFound` and `BadRequest` for requests that cannot be handled.
+        Raises what the guards raise, and `NotFound`, `BadRequest` and `Timeout` for requests that cannot be handled.
         """
-        headers = request.headers
-        if headers.get(b"Micro-Error") == EOS:
-            return None  # the end of a stream that has ended here: nothing is answered (docs/wire.md §3.4)
+        purpose = purpose_of(request, self._codecs)
+        if self._guards:
+            ask(self._guards, self.service, request, purpose)
         if self.draining:
             raise Timeout(f"{self.service} is stopping: try another node")
-        topic = first_of(headers, *TOPIC)
-        if topic:
-            self.in_flight += 1
-            self._runner.submit(EventExchange(self, self._on_event, topic, request))
+        if purpose.topic:
+            self._start(EventExchange(self, self._on_event, purpose.topic, request))
             return None
-        endpoint = first_of(headers, *ENDPOINT)
-        content_type, legacy = _content_type(request)
-        if legacy:
-            endpoint = endpoint or legacy_endpoint(self._codecs, content_type, request.body)
-        handler = self._handlers.get(endpoint)
+        handler = self._handlers.get(purpose.endpoint)
         if handler is None:
-            raise self._unknown(endpoint)
+            raise self._unknown(purpose.endpoint)
         if request.stream is None and handler.kind is not HandlerKind.UNARY:
             raise BadRequest(f"{handler.name} is a {handler.kind} endpoint: open it as a stream")
-        asked = headers.get(b"Content-Type") or content_type
-        route = route_of(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
-        if handler.kind is not HandlerKind.UNARY:
-            return route  # not kept: a request for it that opens no stream must come here too
-        if content_type == asked and endpoint == headers.get(b"Micro-Endpoint"):
-            self._routes[endpoint, content_type] = route
-        return route
+        return self._route(request, handler, purpose)
+
+    def _route(self, request: Request, handler: Handler, purpose: Purpose) -> ServerRoute:
+        """Return how a handler is called, and keep it where the next request like this one need not be looked at."""
+        content_type = purpose.content_type
+        asked = request.headers.get(b"Content-Type") or content_type
+        known = self._coded.get((purpose.endpoint, content_type, asked))
+        if known is None:
+            known = route_of(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
+            self._coded[purpose.endpoint, content_type, asked] = known
+        by_its_head = content_type == asked and purpose.endpoint == request.headers.get(b"Micro-Endpoint")
+        if by_its_head and handler.kind is HandlerKind.UNARY and not self._guards:
+            self._routes[purpose.endpoint, content_type] = known
+        return known
 
     def _unknown(self, endpoint: bytes) -> MicroError:
         name = endpoint.decode("utf-8", "replace")
@@ -209,27 +228,6 @@ class _Running(Running):
             idle = anyio.Event()
             self._dispatcher.on_idle = idle.set
             await idle.wait()
-
-
-LEGACY = {
-    b"application/json": b"application/json-rpc",
-    b"application/protobuf": b"application/proto-rpc",
-    b"application/octet-stream": b"application/proto-rpc",
-}
-"""The codecs of requests that carry none of our headers (docs/wire.md §3.6)."""
-
-
-def _content_type(request: Request) -> tuple[bytes, bool]:
-    """Return the content type that a request is read by, and whether that is a legacy peer's (docs/wire.md §3.6)."""
-    headers = request.headers
-    content_type = headers.get(b"Content-Type") or b"application/protobuf"
-    if first_of(headers, b"Micro-Protocol", b"X-Micro-Protocol"):
-        return content_type, False
-    if first_of(headers, *ENDPOINT, b"Micro-Service", b"X-Micro-Service") and not first_of(
-        headers, b"Micro-Target", b"X-Micro-Target"
-    ):
-        return content_type, False
-    return LEGACY.get(content_type, content_type), True
 
 
 def seconds_from_wire(timeout: bytes) -> float:

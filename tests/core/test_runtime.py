@@ -565,7 +565,8 @@ async def test_giving_up_after_the_answer_harms_nobody() -> None:
 
     handler = Handler(name="Test.Waits", kind=HandlerKind.UNARY, function=waits, request_type=Any, response_type=Any)
     async with open_runner() as runner:
-        dispatcher = Late("test", {"Test.Waits": handler}, on_event, CodecSet([JsonCodec()]), (), runner)
+        codecs = CodecSet([JsonCodec()])
+        dispatcher = Late("test", {"Test.Waits": handler}, on_event, codecs, middleware=(), guards=(), runner=runner)
         for body in (b"false", b"true"):
             dispatcher.receive(FakeRequest(body, answered, abandons))
             await anyio.wait_all_tasks_blocked()

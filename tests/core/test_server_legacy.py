@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from micro_core import Channel, Context, Head, Limits, Message, Node, Request, Stream
+from micro_core import Channel, ConnectionLost, Context, Head, Limits, Message, Node, Request, Stream
 from micro_core.builtin.transport_memory import MemoryTransport
 from micro_core.testing import world
 
@@ -113,12 +113,21 @@ async def test_an_event_reaches_every_subscriber_of_its_topic_even_if_one_fails(
     assert events == [("first", "John"), ("greetings", "John"), ("first", "bad"), ("greetings", "bad")]
 
 
+async def test_a_unary_request_that_says_it_is_an_end_is_answered_like_any_other() -> None:
+    async with port([]) as (channel, _):
+        for _ in range(2):  # before and after its route is known
+            headers = JSON | {"Micro-Endpoint": "Greeter.Hello", "Micro-Error": "EOS"}
+            assert (await send(channel, headers, b'{"name":"John"}')).body == b'"Hello John"'
+
+
 async def test_the_end_of_a_stream_that_has_ended_runs_no_handler() -> None:
     async with port([]) as (channel, service):
         headers = {b"Content-Type": b"application/json", b"Micro-Endpoint": b"Greeter.Hello"}
         await send(channel, {name.decode(): value.decode() for name, value in headers.items()}, b'{"name":"John"}')
         stream = await channel.open_stream(anyio.current_time() + 5)
         await stream.send(Head(headers | {b"Micro-Id": b"2", b"Micro-Stream": b"2", b"Micro-Error": b"EOS"}), {}, b"")
+        with pytest.raises(ConnectionLost):
+            await stream.receive()
         assert service._running.in_flight == 0
         await stream.aclose()
 
