@@ -8,7 +8,7 @@ from .processes import SERVICE
 
 __all__ = ["caller", "serve"]
 
-STEPS = 50_000
+STEPS = 70_000
 service = Service(SERVICE)
 
 
