@@ -145,7 +145,9 @@ def _record(service: _Service, where: str) -> Record:
     nodes = tuple(_node(node, service.name, where) for node in service.nodes)
     ids = [node.id for node in nodes]
     if twice := next((id for id in ids if ids.count(id) > 1), None):
-        raise ConfigError(f"{where}: node {twice!r} of service {service.name!r} is there twice")
+        raise ConfigError(
+            f"{where}: node {twice!r} of service {service.name!r} is there twice; give each an id of its own"
+        )
     return Record(
         name=service.name,
         version=service.version,

@@ -6,13 +6,13 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs
 
 import anyio
 
 from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, decode_batch
 from micro_broker_http.envelope import decode_envelope
 from micro_broker_http.inbox import Inbox, Ticket
+from micro_broker_http.recipients import Recipients, find_recipients
 from micro_core import Context, DecodeError, LimitExceeded, Message, MicroError, Timeout
 from micro_core.message import canonical
 from micro_core.middleware import Guard
@@ -63,8 +63,8 @@ class BrokerApp:
 
     async def _serve(self, scope: Mapping[str, Any], receive: Receive, send: Send, peer: tuple[str, ...]) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        inbox = self.inboxes.get(_id(scope["query_string"]))
-        refusal = self._refusal(scope, headers, inbox, peer)
+        to = find_recipients(self.inboxes, scope["query_string"])
+        refusal = self._refusal(scope, headers, to, peer)
         if refusal is not None:
             if scope["http_version"] == "2":
                 await self._pass_over(headers, receive)
@@ -79,10 +79,10 @@ class BrokerApp:
         if body is None:
             return None
         serve = self._serve_batch if path == PATH else self._serve_envelope
-        return await serve(inbox, headers, body, peer, receive, send)
+        return await serve(to, headers, body, peer, receive, send)
 
     def _refusal(
-        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], inbox: Inbox | None, peer: tuple[str, ...]
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], to: Recipients | None, peer: tuple[str, ...]
     ) -> tuple[int, bytes, bytes] | None:
         """Return what is wrong with a request before its body was read: status, content type and text."""
         if b"transfer-encoding" in headers and b"content-length" in headers:
@@ -92,7 +92,7 @@ class BrokerApp:
         if scope["method"] != "POST":
             return 405, JSON, _go_error(400, "Method not allowed")
         try:
-            self._check(scope, headers, inbox, peer)
+            self._check(scope, headers, to, peer)
         except MicroError as error:
             return error.code, TEXT, error.detail.encode()
         return None
@@ -105,7 +105,7 @@ class BrokerApp:
             pass
 
     def _check(
-        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], inbox: Inbox | None, peer: tuple[str, ...]
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], to: Recipients | None, peer: tuple[str, ...]
     ) -> None:
         """Ask the guards about a request whose body was not read yet. Raises what they raise."""
         if not self._guards:
@@ -113,7 +113,7 @@ class BrokerApp:
         host, port = (scope.get("client") or ("", 0))[:2]
         context = Context(
             {canonical(name.decode("latin-1")).encode("latin-1"): value for name, value in headers.items()},
-            endpoint="" if inbox is None else inbox.subscription.topic,
+            endpoint="" if to is None else to.topic,
             remote=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             peer=peer,
         )
@@ -143,33 +143,42 @@ class BrokerApp:
 
     async def _serve_envelope(
         self,
-        inbox: Inbox | None,
+        to: Recipients | None,
         headers: Mapping[bytes, bytes],
         body: bytes,
         peer: tuple[str, ...],
         receive: Receive,
         send: Send,
     ) -> None:
-        """Serve a Go peer: 200 as soon as the message could be read and was handled, if anybody wanted it."""
+        """Serve Go's form: 200 once the message was read and handled, if anybody wanted it.
+
+        That answers a Go peer. One that takes acknowledgements hears of a message that was not handled.
+        """
+        candid = ACKS_TYPE in headers.get(b"accept", b"")
         try:
             topic, message = decode_envelope(body)
         except DecodeError as error:
             return await _answer(send, 500, JSON, _go_error(500, str(error)))
-        if inbox is not None and inbox.subscription.topic == topic and not inbox.leaving:
-            if inbox.full:
-                return await _refuse(send, 503, "too much is waiting")
-            message.peer = peer
-            ticket = inbox.take([(None, message)])
-            try:
-                while not (ticket.settled or inbox.ended):
-                    await ticket.changed()
-            finally:
-                inbox.release(ticket)
+        if to is None or to.topic != topic or to.leaving:
+            if candid:
+                return await _refuse(send, 404, "there is no such subscription here", close=False)
+            return await _answer(send, 200, b"", b"")
+        if to.full:
+            return await _refuse(send, 503, "too much is waiting")
+        message.peer = peer
+        ticket = to.take([(None, message)])
+        try:
+            while not (ticket.settled or to.ended):
+                await ticket.changed()
+        finally:
+            to.release(ticket)
+        if candid and (not ticket.complete or ticket.given_up(0, 1)):
+            return await _refuse(send, 500, "the message was not handled", close=False)
         return await _answer(send, 200, b"", b"")
 
     async def _serve_batch(
         self,
-        inbox: Inbox | None,
+        to: Recipients | None,
         headers: Mapping[bytes, bytes],
         body: bytes,
         peer: tuple[str, ...],
@@ -179,41 +188,41 @@ class BrokerApp:
         """Serve a peer of ours: acknowledge line by line."""
         if headers.get(b"content-type") != BATCH_TYPE:
             return await _refuse(send, 415, f"this listener takes {BATCH_TYPE.decode()}")
-        if inbox is None or inbox.leaving:
+        if to is None or to.leaving:
             return await _refuse(send, 404, "the subscription is gone", close=False)
-        if inbox.full:
+        if to.full:
             return await _refuse(send, 503, "too much is waiting", close=False)
         try:
             batch = decode_batch(body)
         except DecodeError as error:
             return await _refuse(send, 400, str(error), close=False)
-        ticket = inbox.take(
+        ticket = to.take(
             [((batch.publisher, item.number), Message(item.headers, item.body, peer)) for item in batch.items]
         )
         try:
-            await _acknowledge(ticket, inbox, receive, send)
+            await _acknowledge(ticket, to, receive, send)
         finally:
-            inbox.release(ticket)
+            to.release(ticket)
         return None
 
 
-async def _acknowledge(ticket: Ticket, inbox: Inbox, receive: Receive, send: Send) -> None:
-    """Write the answer to a batch until everything is acknowledged, the subscription is left, or the peer is gone."""
+async def _acknowledge(ticket: Ticket, to: Recipients, receive: Receive, send: Send) -> None:
+    """Write the answer to a batch until everything is acknowledged, a subscription is left, or the peer is gone."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", ACKS_TYPE)]})
     said, room = 0, False
     async with anyio.create_task_group() as group:
         group.start_soon(_watch_for_the_end, ticket, receive)
-        while await _something_to_say(ticket, inbox):
+        while await _something_to_say(ticket, to):
             count = ticket.acknowledged()
             lines = _lines(ticket, said, count)
-            if inbox.room and (count > said or not room):
+            if to.room and (count > said or not room):
                 lines += b"+\n"
-            said, room = count, inbox.room
+            said, room = count, to.room
             await send({"type": "http.response.body", "body": lines or b"\n", "more_body": True})
         group.cancel_scope.cancel()
     # Outside of the group: the server must not be cancelled while it gets a connection ready for its next request.
     count = ticket.acknowledged()
-    farewell = b"-\n" if inbox.leaving else b""
+    farewell = b"-\n" if to.leaving else b""
     await send({"type": "http.response.body", "body": _lines(ticket, said, count) + farewell})
 
 
@@ -229,15 +238,15 @@ async def _watch_for_the_end(ticket: Ticket, receive: Receive) -> None:
     ticket.abandon()
 
 
-async def _something_to_say(ticket: Ticket, inbox: Inbox) -> bool:
+async def _something_to_say(ticket: Ticket, to: Recipients) -> bool:
     """Wait for acknowledgements, gathering some, or until a sign of life is due; return whether the answer goes on."""
     with anyio.move_on_after(HEARTBEAT):
-        if not (ticket.settled or inbox.ended):
+        if not (ticket.settled or to.ended):
             await ticket.changed()
         with anyio.move_on_after(GATHER):
-            while not (ticket.settled or inbox.ended):
+            while not (ticket.settled or to.ended):
                 await ticket.changed()
-    return not (ticket.settled or inbox.ended)
+    return not (ticket.settled or to.ended)
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -247,13 +256,6 @@ async def _live(receive: Receive, send: Send) -> None:
         await send({"type": f"{event}.complete"})
         if event == "lifespan.shutdown":
             return
-
-
-def _id(query: bytes) -> str:
-    try:
-        return parse_qs(query.decode("latin-1"), max_num_fields=8).get("id", [""])[0]
-    except ValueError:  # too many fields
-        return ""
 
 
 def _go_error(code: int, detail: str) -> bytes:

@@ -39,8 +39,8 @@ class Means:
     clock: Callable[[], float]
     keep: float
     """Seconds of failures after which the registry is asked whether the subscriber still exists."""
-    check: Callable[[Subscriber], Awaitable[None]]
-    """Asks it, and has the courier dismissed or stopped if not."""
+    check: Callable[[Subscriber, bool], Awaitable[None]]
+    """Asks it, unless the subscriber says itself that it is gone, and has the courier dismissed or stopped if not."""
 
 
 class Courier:
@@ -56,6 +56,8 @@ class Courier:
         self._scope = anyio.CancelScope()
         self._gone = anyio.Event()
         self._failing_since: float | None = None
+        self._failures = 0
+        """Batches in a row that acknowledged nothing, over all the letters that were tried."""
 
     def dismiss(self) -> None:
         """Take nothing more; what is under way may end, and goes back to the outbox where it fails."""
@@ -91,7 +93,6 @@ class Courier:
 
     async def _deliver(self, letters: list[Letter]) -> None:
         """Send letters to a peer of ours until it has handled them, or another member should."""
-        failures = 0
         while letters:
             before = len(letters)
             verdict = await self._post(letters)
@@ -102,16 +103,16 @@ class Courier:
                 self.held.update(more)
                 letters += more
                 continue
-            failures = failures + 1 if len(letters) == before else 1
+            self._failures = self._failures + 1 if len(letters) == before else 1
             if verdict is Verdict.REFUSED:
                 return await self._deliver_singly(letters)
             if verdict is Verdict.GONE and not self._outbox.queue:
                 return self._give_up(self._outbox.take_all() + letters, "its subscription is gone")
             if self._outbox.queue and (verdict is not Verdict.BROKEN or self._gone.is_set()):
                 self._return(letters)
-                await self._rest(failures)
+                await self._rest(self._failures, gone=verdict is Verdict.GONE)
                 return None
-            await self._rest(failures)
+            await self._rest(self._failures)
         self._succeed()
         return None
 
@@ -158,7 +159,10 @@ class Courier:
     async def _deliver_to_go(self, letter: Letter) -> None:
         verdict = await post_envelope(self._client, self.to, letter)
         letter.tries += 1
-        if verdict is Verdict.DONE:
+        if verdict is Verdict.REFUSED:
+            self._give_up([letter], "it was refused")
+            self._succeed()
+        elif verdict is Verdict.DONE:
             self.held.discard(letter)
             self._outbox.settle([letter])
             self._succeed()
@@ -180,16 +184,19 @@ class Courier:
 
     def _succeed(self) -> None:
         self._failing_since = None
+        self._failures = 0
         self._outbox.reach(self.to.id, True)
 
-    async def _rest(self, failures: int) -> None:
-        """Wait before the next attempt, or until dismissed."""
+    async def _rest(self, failures: int, *, gone: bool = False) -> None:
+        """Wait before the next attempt, or until dismissed; ``gone`` where the subscriber says that it is."""
         self._outbox.reach(self.to.id, False)
         now = self._means.clock()
         if self._failing_since is None:
             self._failing_since = now
         elif now - self._failing_since >= self._means.keep:
-            await self._means.check(self.to)
+            await self._means.check(self.to, gone)
+            if gone and not self._outbox.members:
+                return self._give_up(self._outbox.take_all(), "every member of its queue is gone")
         async with anyio.create_task_group() as group:
 
             async def wait() -> None:
@@ -199,6 +206,7 @@ class Courier:
             group.start_soon(wait)
             await self._gone.wait()
             group.cancel_scope.cancel()
+        return None
 
     def __repr__(self) -> str:
         return f"<Courier to {self.to.id!r} at {self.to.address}, {len(self.held)} under way>"

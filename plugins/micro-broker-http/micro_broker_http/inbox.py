@@ -43,10 +43,11 @@ class Delivery:
 
 
 class Ticket:
-    """A request's view of the messages that it brought."""
+    """A request's view of the messages that it brought, each of which lies in as many ``copies`` side by side."""
 
-    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+    def __init__(self, deliveries: Sequence[Delivery], *, copies: int = 1) -> None:
         self._deliveries = deliveries
+        self._copies = copies
         self._first_open = 0
         self._abandoned = False
         self._changed = anyio.Event()
@@ -58,16 +59,18 @@ class Ticket:
         """Return how many messages, from the first on, are done."""
         while self._first_open < len(self._deliveries) and self._deliveries[self._first_open].done:
             self._first_open += 1
-        return self._first_open
+        return self._first_open // self._copies
 
     def given_up(self, start: int, end: int) -> list[int]:
-        """Return which of these messages, counted from 0, were given up."""
-        return [index for index in range(start, end) if self._deliveries[index].given_up]
+        """Return which of these messages, counted from 0, were given up, be it in one copy."""
+        copies, deliveries = self._copies, self._deliveries
+        first, last = start * copies, end * copies
+        return sorted({index // copies for index in range(first, last) if deliveries[index].given_up})
 
     @property
     def complete(self) -> bool:
         """Whether all messages are done."""
-        return self.acknowledged() == len(self._deliveries)
+        return self.acknowledged() * self._copies == len(self._deliveries)
 
     @property
     def settled(self) -> bool:
@@ -130,13 +133,17 @@ class Inbox:
         """Whether more messages could be handled at a time than there are; never where they are handled one by one."""
         return 0 < self._running < self.subscription.concurrency and not self._waiting
 
-    def take(self, messages: Sequence[tuple[ItemId | None, Message]]) -> Ticket:
-        """Take messages in and return the ticket that tells when they are done; known ids are not taken twice."""
-        ticket = Ticket([self._take(id, message) for id, message in messages])
-        self._tickets.add(ticket)
-        return ticket
+    @property
+    def load(self) -> int:
+        """How many messages wait or are being handled."""
+        return len(self._waiting) + self._running
 
-    def _take(self, id: ItemId | None, message: Message) -> Delivery:
+    def knows(self, id: ItemId | None) -> bool:
+        """Whether a message was taken in before."""
+        return id in self._known
+
+    def take(self, id: ItemId | None, message: Message) -> Delivery:
+        """Take a message in, and return its delivery; a known id is not taken twice."""
         if id is not None and (known := self._known.get(id)):
             return known
         delivery = Delivery(message)
@@ -147,6 +154,10 @@ class Inbox:
             if len(self._known) > WINDOW:
                 self._known.popitem(last=False)
         return delivery
+
+    def hold(self, ticket: Ticket) -> None:
+        """Note that a request waits for messages that were taken in."""
+        self._tickets.add(ticket)
 
     def release(self, ticket: Ticket) -> None:
         """Note that the request of a ticket was answered, or is gone."""

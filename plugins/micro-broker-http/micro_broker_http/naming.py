@@ -30,11 +30,18 @@ class Subscriber:
     """Whether it takes batches (docs/protocol.md §1)."""
     form: Form
     """Which form a Go peer takes; the older one where the node is under both names."""
+    subscription: str
+    """The id of the subscription; empty for one of ours that was written down, which is found by topic and queue."""
 
     @property
     def url(self) -> str:
         """Scheme, host and port."""
         return f"{'https' if self.secure else 'http'}://{self.address}"
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What a post to it says for whom it is."""
+        return {"id": self.subscription} if self.subscription else {"topic": self.topic, "queue": self.queue}
 
 
 def node_id(topic: str, unique: str) -> str:
@@ -61,7 +68,13 @@ def node_id(topic: str, unique: str) -> str:
 
 def records(*, id: str, topic: str, queue: str, address: str, secure: bool = False) -> list[Record]:
     """Return what a subscription registers: the same node under both names."""
-    metadata = {"broker": "http", "micro": _PROTOCOL, "secure": "true" if secure else "false", "topic": topic}
+    metadata = {
+        "broker": "http",
+        "micro": _PROTOCOL,
+        "secure": "true" if secure else "false",
+        "subscription": id,
+        "topic": topic,
+    }
     node = Node(id=id, address=address, metadata=metadata)
     return [Record(name=form.value, version=queue or BROADCAST, nodes=(node,)) for form in Form]
 
@@ -72,6 +85,7 @@ def subscribers(record: Record) -> list[Subscriber]:
     found = []
     for node in record.nodes:
         topic = node.metadata.get("topic", "")
+        ours = _speaks_batches(node.metadata.get("micro", ""))
         if node.metadata.get("broker") == "http" and topic:
             found.append(
                 Subscriber(
@@ -80,8 +94,9 @@ def subscribers(record: Record) -> list[Subscriber]:
                     queue="" if record.version == BROADCAST else record.version,
                     address=node.address,
                     secure=node.metadata.get("secure") == "true",
-                    ours=_speaks_batches(node.metadata.get("micro", "")),
+                    ours=ours,
                     form=form,
+                    subscription=node.metadata.get("subscription", "") if ours else node.id,
                 )
             )
     return found

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import anyio
 import httpx
 
-from micro_broker_http.batch import BATCH_TYPE, PATH, AckReader, encode_batch
+from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, AckReader, encode_batch
 from micro_broker_http.client import why
 from micro_broker_http.envelope import encode_envelope
 from micro_broker_http.naming import Subscriber
@@ -78,8 +78,9 @@ async def post_batch(
         request = _request(client, to, PATH, BATCH_TYPE.decode(), body, _BATCH_PATIENCE)
         async with _answer(client, request) as answer:
             if answer.status_code != 200:
-                log.warning("subscriber %s answered a batch with status %d", to.id, answer.status_code)
-                return _STATUSES.get(answer.status_code, Verdict.BROKEN)
+                status = answer.status_code
+                log.warning("subscriber %s at %s answered a batch with status %d", to.id, to.address, status)
+                return _STATUSES.get(status, Verdict.BROKEN)
             await _read(answer, reader, acknowledged, room)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         log.info("subscriber %s cannot be reached at %s: %s", to.id, to.address, why(error, client))
@@ -93,17 +94,22 @@ async def post_batch(
 
 
 async def post_envelope(client: httpx.AsyncClient, to: Subscriber, letter: Letter) -> Verdict:
-    """Send a message to a Go peer; as in Go every answer means done, and only a failing connection does not."""
+    """Send a message in Go's form, which only status 200 says was handled.
+
+    ``Accept`` tells a peer of ours that is listed as one of Go's to say so where it was not (docs/protocol.md §7).
+    """
     body = encode_envelope(letter.parcel.topic, letter.parcel.message, to.form)
     try:
         request = _request(client, to, to.form.path, "application/json", body, _ENVELOPE_PATIENCE)
+        request.headers["Accept"] = f"{ACKS_TYPE.decode()}, */*"
         async with _answer(client, request) as answer:
             status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         log.info("subscriber %s at %s did not take a message: %s", to.id, to.address, why(error, client))
         return Verdict.NOT_REACHED
     if status != 200:
-        log.warning("subscriber %s answered a message with status %d", to.id, status)
+        log.warning("subscriber %s at %s answered a message with status %d", to.id, to.address, status)
+        return Verdict.REFUSED
     return Verdict.DONE
 
 
@@ -125,7 +131,7 @@ class _Body(httpx.AsyncByteStream):
 def _request(
     client: httpx.AsyncClient, to: Subscriber, path: str, content_type: str, body: bytes, patience: httpx.Timeout
 ) -> httpx.Request:
-    url = f"{to.url}{path}?{urlencode({'id': to.id})}"
+    url = f"{to.url}{path}?{urlencode(to.query)}"
     headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
     request = client.build_request("POST", url, headers=headers, timeout=patience)
     request.stream = _Body(body)

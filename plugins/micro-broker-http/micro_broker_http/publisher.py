@@ -137,14 +137,17 @@ class Publisher:
         if topic in self._routes:
             self._routes[topic].fit(self.directory.of(topic))
 
-    async def _check(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber that fails and that the registry does not know any more."""
+    async def _check(self, subscriber: Subscriber, gone: bool) -> None:
+        """Forget a subscriber that fails and that the registry does not know any more, or that says that it is gone."""
+        if gone:  # a registry that is written down cannot tell
+            return self.directory.forget(subscriber)
         try:
             found = await self.directory.refresh()
         except RegistryError:
-            return
+            return None
         if subscriber.id not in {known.id for known in found}:
             self.directory.forget(subscriber)
+        return None
 
     def new_outbox(self, subscriber: Subscriber) -> Outbox:
         """Return an empty outbox for a subscriber, or for its queue group."""

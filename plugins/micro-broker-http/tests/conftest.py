@@ -1,6 +1,7 @@
 """What the tests of the broker share: a registry of their own, handlers that collect, and scripted peers."""
 
 import json
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -226,6 +227,14 @@ class VirtualTime:
 @pytest.fixture
 def virtual(anyio_backend):
     return VirtualTime()
+
+
+@pytest.fixture
+def free_address():
+    """Return an address of loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def _message(body):

@@ -15,7 +15,9 @@ def test_a_subscription_has_one_node_under_both_names():
     assert (old.name, new.name) == ("go.micro.http.broker", "micro.http.broker")
     assert old.nodes == new.nodes
     assert old.version == BROADCAST
-    assert dict(old.nodes[0].metadata) == {"broker": "http", "micro": "1", "secure": "false", "topic": "t"}
+    metadata = {"broker": "http", "micro": "1", "secure": "false", "subscription": "t-1", "topic": "t"}
+    assert dict(old.nodes[0].metadata) == metadata
+    assert [found.query for found in subscribers(old)] == [{"id": "t-1"}]
 
 
 def test_the_queue_is_the_version():
@@ -60,8 +62,16 @@ def test_nodes_of_go_peers_and_ours_are_told_apart():
     assert [subscriber.ours for subscriber in found] == [False, True, True, False, False]
     assert found[-1].url == "https://10.0.0.3:1"
     assert found[0] == Subscriber(
-        id="go", topic="t", queue="q", address="10.0.0.1:1", secure=False, ours=False, form=Form.V2
+        id="go",
+        topic="t",
+        queue="q",
+        address="10.0.0.1:1",
+        secure=False,
+        ours=False,
+        form=Form.V2,
+        subscription="go",
     )
+    assert found[1].query == {"topic": "t", "queue": "q"}
 
 
 def test_nodes_of_other_brokers_are_left_out():
