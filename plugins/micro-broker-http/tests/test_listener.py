@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from micro_broker_http import HttpBroker
-from micro_broker_http.batch import BATCH_TYPE, PATH, encode_batch, encode_item
+from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_core import Closed, ConfigError, Message, Subscription
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +63,29 @@ async def test_statuses_are_those_of_go(registry, collector):
     assert [answer.status_code for answer in answers] == [405, 405, 500, 500, 200, 200, 404, 200]
     assert answers[0].json()["detail"] == "Method not allowed"
     assert answers[2].json()["id"] == "go.micro.broker"
+    assert received.bodies == [b"hi"]
+
+
+async def test_who_takes_acknowledgements_hears_in_gos_form_too_what_was_not_handled(registry, collector):
+    async def fail(topic, message):
+        raise ValueError("never")
+
+    received, candid = collector(), {"Accept": f"{ACKS_TYPE.decode()}, */*"}
+    async with HttpBroker(registry) as broker, client() as http:
+        url = f"http://{broker.address}"
+        async with broker.subscribe(Subscription(topic="t", handler=received)):
+            id = await node_id(registry)
+            answers = [
+                await http.post(f"{url}/_sub?id=nobody", content=ENVELOPE, headers=candid),
+                await http.post(f"{url}/", content=ENVELOPE, headers=candid),
+                await http.post(f"{url}/?id={id}", content=ENVELOPE.replace(b'"t"', b'"another"'), headers=candid),
+                await http.post(f"{url}/?id={id}", content=ENVELOPE, headers=candid),
+            ]
+        async with broker.subscribe(Subscription(topic="t", handler=fail, retries=0)):
+            id = await node_id(registry)
+            answers.append(await http.post(f"{url}/?id={id}", content=ENVELOPE, headers=candid))
+            answers.append(await http.post(f"{url}/?id={id}", content=ENVELOPE))
+    assert [answer.status_code for answer in answers] == [404, 404, 404, 200, 500, 200]
     assert received.bodies == [b"hi"]
 
 
