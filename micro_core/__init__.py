@@ -5,8 +5,9 @@ from micro_core._build import build
 from micro_core._client import Client
 from micro_core._handlers import endpoint, idempotent
 from micro_core._plugins import PluginHost
+from micro_core._proxy import with_options
 from micro_core.broker import Broker, PublishStats, Subscription
-from micro_core.client import Call, Caller, CallOptions, ClientStream, Filter
+from micro_core.client import Call, Caller, CallOptions, CallOptionsDict, ClientStream, Filter
 from micro_core.codec import Codec, Framing
 from micro_core.context import Context, current_context
 from micro_core.errors import (
@@ -50,6 +51,7 @@ __all__ = [
     "Broker",
     "Call",
     "CallOptions",
+    "CallOptionsDict",
     "Caller",
     "Change",
     "ChangeKind",
@@ -115,4 +117,5 @@ __all__ = [
     "filters",
     "hookimpl",
     "idempotent",
+    "with_options",
 ]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from micro_core._owned_tasks import OwnedTasks
 from micro_core._parts import Parts, load_parts
 from micro_core._plugins import PluginHost
-from micro_core._proxy import make_proxy
+from micro_core._proxy import Proxy, proxy_class
 from micro_core.broker import Broker, PublishStats
-from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptions, ClientStream
+from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptionsDict, ClientStream, call_options
 from micro_core.codec import Codec
 from micro_core.context import current_context, propagated
 from micro_core.errors import Closed, PublishError
@@ -29,7 +30,7 @@ from micro_core.transport import Transport
 __all__ = ["Client"]
 
 Response = TypeVar("Response")
-Handlers = TypeVar("Handlers")
+Contract = TypeVar("Contract")
 
 
 class Client:
@@ -77,6 +78,7 @@ class Client:
         self._open: CallNext = _not_open
         self._tasks: OwnedTasks | None = None
         self._opened = AsyncExitStack()
+        self._proxies: MutableMapping[object, type[Proxy]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"<Client {'open' if self._caller is not None else 'closed'}, {self._caller!r}>"
@@ -114,46 +116,94 @@ class Client:
 
     @overload
     async def call(
-        self, service: str, endpoint: str, request: Any, response_type: type[Response], **options: Any
+        self,
+        service: str,
+        endpoint: str,
+        request: object,
+        response_type: type[Response],
+        **options: Unpack[CallOptionsDict],
     ) -> Response: ...
     @overload
     async def call(
-        self, service: str, endpoint: str, request: Any, response_type: Any = Any, **options: Any
+        self, service: str, endpoint: str, request: object, response_type: Any = Any, **options: Unpack[CallOptionsDict]
     ) -> Any: ...
-    async def call(self, service: str, endpoint: str, request: Any, response_type: Any = Any, **options: Any) -> Any:
+    async def call(
+        self, service: str, endpoint: str, request: object, response_type: Any = Any, **options: Unpack[CallOptionsDict]
+    ) -> Any:
         """Return the reply of an endpoint, as ``response_type``.
 
         ``options`` are the fields of `CallOptions`: ``timeout``, ``retries``, ``idempotent``, ``metadata``, …
-        Raises the error that the handler raised, by its code, or what docs/errors.md lists for calls.
+        Raises the error that the handler raised: of its class where ``errors`` has it, else of its code's; or what
+        docs/errors.md lists for calls, `ConfigError` for an option that there is not.
         """
-        chosen = CallOptions(**options) if options else DEFAULT_OPTIONS
+        chosen = call_options(options) if options else DEFAULT_OPTIONS
         return await self._call(Call(service, endpoint, request, response_type, chosen))
 
-    @asynccontextmanager
-    async def stream(
-        self, service: str, endpoint: str, response_type: Any = Any, *, request_type: Any = None, **options: Any
-    ) -> AsyncIterator[ClientStream[Any]]:
+    @overload
+    def stream(
+        self,
+        service: str,
+        endpoint: str,
+        response_type: type[Response],
+        *,
+        request_type: object = None,
+        **options: Unpack[CallOptionsDict],
+    ) -> AbstractAsyncContextManager[ClientStream[Response]]: ...
+    @overload
+    def stream(
+        self,
+        service: str,
+        endpoint: str,
+        response_type: Any = Any,
+        *,
+        request_type: object = None,
+        **options: Unpack[CallOptionsDict],
+    ) -> AbstractAsyncContextManager[ClientStream[Any]]: ...
+    def stream(
+        self,
+        service: str,
+        endpoint: str,
+        response_type: Any = Any,
+        *,
+        request_type: object = None,
+        **options: Unpack[CallOptionsDict],
+    ) -> AbstractAsyncContextManager[ClientStream[Any]]:
         """Open a stream of any kind with both directions in hand; leaving the context leaves the stream.
 
         ``request_type`` decides the content type where it is not the one of ``response_type``; options as in `call`.
         """
-        chosen = CallOptions(**options) if options else DEFAULT_OPTIONS
+        chosen = call_options(options) if options else DEFAULT_OPTIONS
         call = Call(service, endpoint, None, response_type, chosen, streaming=True)
         if request_type is not None:
             call.request_type = request_type
+        return self.open_stream(call)
+
+    def make_call(self, call: Call) -> Awaitable[Any]:
+        """Return the reply to ``call``, through the middleware."""
+        return self._call(call)
+
+    @asynccontextmanager
+    async def open_stream(self, call: Call) -> AsyncIterator[ClientStream[Any]]:
+        """Open the stream of ``call``, through the middleware; leaving the context leaves it."""
         stream: ClientStream[Any] = await self._open(call)
         try:
             yield stream
         finally:
             await stream.aclose()
 
-    def proxy(self, service: str, handler: type[Handlers], **options: Any) -> Handlers:
-        """Return an object with the methods of a handler's class, each of which calls ``service``.
+    def proxy(self, service: str, contract: Callable[..., Contract], **options: Unpack[CallOptionsDict]) -> Contract:
+        """Return an object with the methods of ``contract``, a handler's class, each of which calls ``service``.
 
-        Editors and type checkers see the class's own signatures. ``options`` as in `call`, for all of its calls.
-        Methods declared idempotent are retried as such, whatever the registry says.
+        The class may be the handler itself, an ABC or a Protocol; editors and type checkers see its own signatures.
+        ``options`` as in `call`, for all calls of the proxy; `micro_core.with_options` has some for one call alone.
+        Methods declared idempotent are retried as such, whatever the registry says. A class is read once, so that a
+        further proxy costs nothing. Raises `ConfigError` for methods that cannot be endpoints.
         """
-        return make_proxy(self, service, handler, options)
+        try:
+            kind = self._proxies[contract]
+        except (KeyError, TypeError):  # the first of its class, or of no class
+            kind = self._proxies[contract] = proxy_class(contract)
+        return kind(self, service, options)  # type: ignore[return-value]  # it has the contract's methods
 
     async def publish(
         self, topic: str, message: Any, *, metadata: Mapping[str, str] | None = None, confirm: bool = False

@@ -6,7 +6,7 @@ import collections.abc
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from micro_core.context import Context
 from micro_core.describe import describe
-from micro_core.errors import ConfigError
+from micro_core.errors import ConfigError, MicroError
 from micro_core.registry import Endpoint
 from micro_core.server import Handler, HandlerKind
 
@@ -25,7 +25,6 @@ __all__ = [
     "endpoint_of",
     "endpoint_options",
     "handler_of",
-    "handlers_of",
     "idempotent",
     "message_of",
     "request_picker",
@@ -46,13 +45,29 @@ class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = False
     internal: bool = False
     metadata: Mapping[str, str] = {}
+    errors: tuple[type[MicroError], ...] = ()
+
+    def over(self, other: EndpointOptions) -> EndpointOptions:
+        """Return these options, completed by ``other``."""
+        return EndpointOptions(
+            name=self.name or other.name,
+            idempotent=self.idempotent or other.idempotent,
+            internal=self.internal or other.internal,
+            metadata={**other.metadata, **self.metadata},
+            errors=tuple(dict.fromkeys((*self.errors, *other.errors))),
+        )
 
 
 @overload
 def endpoint(function: Function, /) -> Function: ...
 @overload
 def endpoint(
-    *, name: str = "", idempotent: bool = False, internal: bool = False, metadata: Mapping[str, str] | None = None
+    *,
+    name: str = "",
+    idempotent: bool = False,
+    internal: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    errors: Sequence[type[MicroError]] = (),
 ) -> Callable[[Function], Function]: ...
 def endpoint(
     function: Function | None = None,
@@ -62,26 +77,38 @@ def endpoint(
     idempotent: bool = False,
     internal: bool = False,
     metadata: Mapping[str, str] | None = None,
+    errors: Sequence[type[MicroError]] = (),
 ) -> Function | Callable[[Function], Function]:
     """Say how a handler's method or function is published.
 
     ``name`` replaces the whole name (``Greeter.Hello``) or, without a dot, the method's; ``idempotent``: it may be
-    executed twice; ``internal``: answered, but not listed in the registry; ``metadata`` goes to the registry.
+    executed twice; ``internal``: answered, but not listed in the registry; ``metadata`` goes to the registry;
+    ``errors`` are the application's own error classes that proxies raise at the caller. A method that overrides one of
+    a contract inherits all of it. Raises `ConfigError` for errors that are none.
     """
-    options = EndpointOptions(name=name, idempotent=idempotent, internal=internal, metadata=dict(metadata or {}))
+    options = EndpointOptions(
+        name=name,
+        idempotent=idempotent,
+        internal=internal,
+        metadata=dict(metadata or {}),
+        errors=_checked_errors(errors),
+    )
 
     def mark(function: Function) -> Function:
-        earlier = endpoint_options(function)
-        merged = EndpointOptions(
-            name=options.name or earlier.name,
-            idempotent=options.idempotent or earlier.idempotent,
-            internal=options.internal or earlier.internal,
-            metadata={**earlier.metadata, **options.metadata},
-        )
-        setattr(function, _MARK, merged)
+        setattr(function, _MARK, options.over(endpoint_options(function)))
         return function
 
     return mark if function is None else mark(function)
+
+
+def _checked_errors(errors: Sequence[type[MicroError]]) -> tuple[type[MicroError], ...]:
+    for error in errors:
+        if not (isinstance(error, type) and issubclass(error, MicroError)):
+            raise ConfigError(f"@endpoint(errors=…): {error!r} is no subclass of MicroError, so it cannot be sent")
+    names = [error.__name__ for error in errors]
+    if len(names) != len(set(names)):
+        raise ConfigError(f"@endpoint(errors=…): two of {', '.join(names)} have one name, by which they travel")
+    return tuple(errors)
 
 
 def idempotent(function: Function) -> Function:
@@ -89,7 +116,7 @@ def idempotent(function: Function) -> Function:
     return endpoint(idempotent=True)(function)
 
 
-def endpoint_options(function: Callable[..., Any]) -> EndpointOptions:
+def endpoint_options(function: object) -> EndpointOptions:
     """Return what the decorators said about a function."""
     options = getattr(function, _MARK, None)
     return options if isinstance(options, EndpointOptions) else EndpointOptions()
@@ -100,22 +127,15 @@ def camel_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[_\W]+", name) if part)
 
 
-def handlers_of(instance: object, prefix: str = "") -> Iterator[Handler]:
-    """Yield a handler for each public method of an object, ``prefix`` being the class's name where it is empty.
+def handler_of(function: Callable[..., Any], prefix: str, *, marked_as: Sequence[object] = ()) -> Handler:
+    """Return the handler of one function or bound method. Raises `ConfigError` where it cannot be one.
 
-    Raises `ConfigError` for methods that cannot be handlers.
+    ``marked_as`` are the definitions whose decorators count, the nearest first: by default the function itself.
     """
-    prefix = prefix or type(instance).__name__
-    for name, function in inspect.getmembers(type(instance), inspect.isfunction):
-        if not name.startswith("_"):
-            yield handler_of(getattr(instance, name), prefix, function)
-
-
-def handler_of(function: Callable[..., Any], prefix: str, declared: Callable[..., Any] | None = None) -> Handler:
-    """Return the handler of one function or bound method. Raises `ConfigError` where it cannot be one."""
-    declared = declared or function
-    options = endpoint_options(declared)
-    name = options.name or camel_case(declared.__name__)
+    options = EndpointOptions()
+    for definition in marked_as or (function,):
+        options = options.over(endpoint_options(definition))
+    name = options.name or camel_case(function.__name__)
     name = name if "." in name else f"{prefix}.{name}"
     if name.count(".") != 1:
         raise ConfigError(f"endpoint {name!r}: an endpoint's name is of the form 'Type.Method', with one dot")
@@ -129,7 +149,8 @@ def handler_of(function: Callable[..., Any], prefix: str, declared: Callable[...
         idempotent=options.idempotent,
         internal=options.internal,
         metadata=options.metadata,
-        description=(inspect.getdoc(declared) or "").strip().split("\n")[0][:_LONGEST_DESCRIPTION],
+        description=(inspect.getdoc(function) or "").strip().split("\n")[0][:_LONGEST_DESCRIPTION],
+        errors=options.errors,
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
@@ -21,7 +24,9 @@ from micro_core.errors import (
     Unavailable,
 )
 
-__all__ = ["EOS", "error_from_wire", "error_to_wire"]
+__all__ = ["EOS", "error_from_wire", "error_to_wire", "status_of"]
+
+log = logging.getLogger("micro.server")
 
 EOS = b"EOS"
 """The ``Micro-Error`` that ends one direction of a stream (docs/wire.md §3.4)."""
@@ -55,6 +60,8 @@ class _WireError(msgspec.Struct):
     detail: str = ""
     status: str = ""
     executed: str = ""
+    type: str = ""
+    details: Any = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -64,22 +71,39 @@ _decode = msgspec.json.Decoder(_WireError).decode
 def error_to_wire(error: BaseException, service: str) -> str:
     """Return the JSON of an error, which is one line and fits a header.
 
-    All four keys of Go's are there always; ``executed`` only where it is not yes. An error that names no maker was made
-    by ``service``. What is no `MicroError` says nothing of itself: it becomes an internal error.
+    All four keys of Go's are there always, those of ours only where they say something: ``executed``, ``type``,
+    ``details``. An error that names no maker was made by ``service``. What is no `MicroError` says nothing of itself:
+    it becomes an internal error. Details that are no JSON, or too large, are left out, and the text says so.
     """
     if not isinstance(error, MicroError):
         error = InternalError("internal error")
-    detail, id = str(error.detail), error.id or service
-    text = _json(id, error.code, detail, error.executed)
+    wire = _WireError(
+        id=error.id or service,
+        code=error.code,
+        detail=str(error.detail),
+        executed="" if error.executed is Executed.YES else error.executed.value,
+        type=error.type or _application_class(error),
+    )
+    details, why_not = _details(error, service)
+    if details:
+        text = _json(wire, details)
+        if len(text) <= _LONGEST:
+            return text.decode()
+        why_not = "too large"
+    if why_not:
+        wire.detail += f" (its details are left out: {why_not})"
+    text = _json(wire)
     if len(text) > _LONGEST:
-        text = _json(id[:100], error.code, detail[:_SHORTENED] + "…", error.executed)
+        wire.id, wire.type, wire.detail = wire.id[:100], wire.type[:100], wire.detail[:_SHORTENED] + "…"
+        text = _json(wire)
     return text.decode()
 
 
-def error_from_wire(text: bytes | str) -> MicroError:
-    """Return the error that a peer answered, of the class that its code has; never raises.
+def error_from_wire(text: bytes | str, errors: Iterable[type[MicroError]] = ()) -> MicroError:
+    """Return the error that a peer answered: of the class among ``errors`` that it names, else of its code's class.
 
-    What is not Go Micro's JSON is a `RemoteError` with code 0 and the whole text as its detail.
+    An application's class is made without its `__init__`, whose arguments nobody knows. Never raises: what is not Go
+    Micro's JSON is a `RemoteError` with code 0 and the whole text as its detail.
     """
     if isinstance(text, bytes):
         text = text.decode(errors="replace")
@@ -88,7 +112,42 @@ def error_from_wire(text: bytes | str) -> MicroError:
         return RemoteError(text)
     executed = Executed(wire.executed) if wire.executed in _EXECUTED else Executed.YES
     detail = wire.detail or wire.status or text
-    return _CLASSES.get(wire.code, RemoteError)(detail, code=wire.code, id=wire.id, executed=executed)
+    for kind in errors if wire.type else ():
+        if kind.__name__ == wire.type:
+            error = kind.__new__(kind, detail)
+            break
+    else:
+        kind = _CLASSES.get(wire.code, RemoteError)
+        error = kind.__new__(kind, detail)
+        error.type = wire.type
+    MicroError.__init__(error, detail, id=wire.id, details=wire.details, executed=executed)
+    error.code = wire.code
+    return error
+
+
+def status_of(error: MicroError) -> str:
+    """Return what HTTP calls the error's code."""
+    return _STATUSES.get(error.code, f"code {error.code}")
+
+
+def _application_class(error: MicroError) -> str:
+    """Return the name of the class where it is an application's, and not one that its code stands for."""
+    kind = type(error)
+    return "" if kind.__module__.partition(".")[0] == _OURS else kind.__name__
+
+
+_OURS = __name__.partition(".")[0]
+
+
+def _details(error: MicroError, service: str) -> tuple[bytes, str]:
+    """Return the JSON of an error's details, or nothing and why."""
+    if error.details is None:
+        return b"", ""
+    try:
+        return _header_safe(_encode(error.details)), ""
+    except Exception as unfit:  # whatever an application put there
+        log.error("%s: the details of %r are no JSON: %s", service, error, unfit)
+        return b"", "they are no JSON"
 
 
 _EXECUTED = frozenset(Executed)
@@ -104,16 +163,27 @@ def _parsed(text: str) -> _WireError | None:
     return wire if wire.code in _INT32 and (wire.code or wire.detail or wire.id) else None
 
 
-def _json(id: str, code: int, detail: str, executed: Executed) -> bytes:
+def _json(wire: _WireError, details: bytes = b"") -> bytes:
+    """Return the document in Go's order of keys, ours behind them."""
     text = b'{"id":%s,"code":%d,"detail":%s,"status":%s' % (
-        _text(id),
-        code,
-        _text(detail),
-        _text(_STATUSES.get(code, "")),
+        _text(wire.id),
+        wire.code,
+        _text(wire.detail),
+        _text(_STATUSES.get(wire.code, "")),
     )
-    return text + (b"}" if executed is Executed.YES else b',"executed":"%s"}' % executed.value.encode())
+    if wire.executed:
+        text += b',"executed":"%s"' % wire.executed.encode()
+    if wire.type:
+        text += b',"type":%s' % _text(wire.type)
+    if details:
+        text += b',"details":%s' % details
+    return text + b"}"
 
 
 def _text(text: str) -> bytes:
     """Return a JSON text in which no character is one that headers refuse, lone surrogates replaced."""
-    return _encode(text.encode(errors="replace").decode()).replace(b"\x7f", b"\\u007f")
+    return _header_safe(_encode(text.encode(errors="replace").decode()))
+
+
+def _header_safe(document: bytes) -> bytes:
+    return document.replace(b"\x7f", b"\\u007f")

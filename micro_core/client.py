@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypedDict, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
-from micro_core.errors import BadRequest, Executed
+from micro_core._near_miss import did_you_mean
+from micro_core.errors import BadRequest, ConfigError, Executed, MicroError
 from micro_core.registry import Node, Record
 
-__all__ = ["Call", "CallOptions", "Caller", "ClientDefaults", "ClientStream", "Filter"]
+__all__ = ["Call", "CallOptions", "CallOptionsDict", "Caller", "ClientDefaults", "ClientStream", "Filter"]
 
 Filter: TypeAlias = Callable[[Sequence[Record]], Sequence[Record]]
 """Takes the records of a service and returns those, and of those the nodes, that may be called."""
@@ -22,6 +24,20 @@ Response = TypeVar("Response")
 
 LONGEST_SECONDS = 9e9
 """What a header carries, 64 bits of nanoseconds (docs/wire.md §3.7), ends a little later."""
+
+
+class CallOptionsDict(TypedDict, total=False):
+    """The keyword arguments of a call, for type checkers; what each means is told in `CallOptions`."""
+
+    timeout: float | None
+    attempt_timeout: float | None
+    retries: int | None
+    idempotent: bool | None
+    filters: Sequence[Filter]
+    address: str | None
+    content_type: str | None
+    metadata: Mapping[str, str] | None
+    errors: Sequence[type[MicroError]]
 
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,23 +52,25 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool | None = None
     """True: may be executed twice. None: as the endpoint declares."""
     filters: tuple[Filter, ...] = ()
+    """A node has to pass all of them; any sequence will do, and becomes a tuple."""
     address: str | None = None
     """Call this ``host:port`` and ask no registry."""
     content_type: str | None = None
     """Instead of the one that belongs to the request's type."""
     metadata: Mapping[str, str] | None = None
     """Headers to send; not shown, for one of them may prove who we are."""
+    errors: tuple[type[MicroError], ...] = ()
+    """The application's own error classes that the endpoint may raise; others arrive as the class of their code."""
 
     def __repr__(self) -> str:
         return f"CallOptions({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
+    def __rich_repr__(self) -> list[tuple[str, object]]:
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "metadata"]
 
     def __post_init__(self) -> None:
         """Raise `BadRequest` for what cannot be meant, before anything is sent."""
-        for name in ("timeout", "attempt_timeout"):
-            seconds = getattr(self, name)
+        for name, seconds in (("timeout", self.timeout), ("attempt_timeout", self.attempt_timeout)):
             if seconds is not None and not _is_seconds(seconds):
                 raise _bad(f"{name}={seconds!r} is not valid: seconds as a number from 0, or math.inf for no limit")
         if self.retries is not None and not (type(self.retries) is int and self.retries >= 0):
@@ -60,6 +78,35 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name, value in (self.metadata or {}).items():
             if not (isinstance(name, str) and isinstance(value, str)):
                 raise _bad(f"metadata ({type(name).__name__}: {type(value).__name__}) is not valid: it holds texts")
+        if self.filters != ():
+            force_setattr(self, "filters", _all_of("filters", self.filters, callable, "functions of records"))
+        if self.errors != ():
+            force_setattr(self, "errors", _all_of("errors", self.errors, _is_error, "subclasses of MicroError"))
+
+
+def call_options(options: CallOptionsDict) -> CallOptions:
+    """Return the options of a call. Raises `ConfigError` for a name that is none, `BadRequest` for a value."""
+    try:
+        return CallOptions(**options)  # type: ignore[arg-type]  # sequences become tuples there
+    except TypeError:
+        for name in options:
+            if name not in CallOptions.__struct_fields__:
+                known = ", ".join(CallOptions.__struct_fields__)
+                hint = did_you_mean(name, CallOptions.__struct_fields__)
+                raise ConfigError(f"a call has no option {name!r}{hint or f'; it has: {known}'}") from None
+        raise
+
+
+def _all_of(name: str, values: object, fits: Callable[[object], bool], wanted: str) -> tuple[object, ...]:
+    """Return ``values`` as a tuple. Raises `BadRequest` where they are no sequence, or one of them does not fit."""
+    found = tuple(values) if isinstance(values, Iterable) else ()
+    if not isinstance(values, Iterable) or not all(map(fits, found)):
+        raise _bad(f"{name}={values!r} is not valid: a sequence of {wanted}")
+    return found
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, MicroError)
 
 
 def _is_seconds(value: object) -> bool:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "BadRequest",
@@ -68,14 +68,27 @@ class Executed(StrEnum):
 
 
 class MicroError(Exception):
-    """The root of every error that this framework raises.
+    """The root of every error that this framework raises, and of an application's own.
 
-    ``detail`` is the text for people, ``code`` an HTTP status, ``id`` says who made the error (a service's name, as in
-    Go Micro), ``executed`` whether the handler ran. ``service``, ``node`` and ``attempts`` are filled in by the client.
+    ``detail`` is the text for people, ``details`` any JSON value for programs, ``code`` an HTTP status, ``id`` says who
+    made the error (a service's name, as in Go Micro), ``executed`` whether the handler ran. ``service``, ``node`` and
+    ``attempts`` are filled in by the client; so is ``type``, the name of the application's class that the handler
+    raised, where the caller did not name that class among its ``errors``.
     """
 
     default_code: ClassVar[int] = 500
     default_executed: ClassVar[Executed] = Executed.YES
+
+    # As it is where a subclass does not call this class's `__init__`.
+    detail: str = ""
+    details: Any = None
+    type: str = ""
+    code: int = 500
+    id: str = ""
+    executed: Executed = Executed.YES
+    service: str = ""
+    node: str = ""
+    attempts: int = 0
 
     def __init__(
         self,
@@ -83,6 +96,7 @@ class MicroError(Exception):
         *,
         code: int = 0,
         id: str = "",
+        details: Any = None,
         executed: Executed | None = None,
         service: str = "",
         node: str = "",
@@ -90,6 +104,7 @@ class MicroError(Exception):
     ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.details = details
         self.code = code or self.default_code
         self.id = id
         self.executed = executed or self.default_executed
@@ -102,7 +117,7 @@ class MicroError(Exception):
 
     def __repr__(self) -> str:
         shown = [repr(self.detail), f"code={self.code}"]
-        shown += [f"{name}={value!r}" for name in ("id", "service", "node") if (value := getattr(self, name))]
+        shown += [f"{name}={value!r}" for name in ("id", "type", "service", "node") if (value := getattr(self, name))]
         return f"{type(self).__name__}({', '.join(shown)}, executed={self.executed.value})"
 
 
@@ -182,8 +197,10 @@ class InternalError(MicroError):
 class RemoteError(MicroError):
     """An error that the peer answered and that has no class here; ``code`` is 0 where it gave only a text."""
 
-    def __init__(self, detail: str = "", *, code: int = 0, id: str = "", executed: Executed = Executed.YES) -> None:
-        super().__init__(detail, code=code, id=id, executed=executed)
+    def __init__(
+        self, detail: str = "", *, code: int = 0, id: str = "", details: Any = None, executed: Executed = Executed.YES
+    ) -> None:
+        super().__init__(detail, code=code, id=id, details=details, executed=executed)
         self.code = code
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 
 from micro_core.context import Context
+from micro_core.errors import MicroError
 from micro_core.message import Message
 from micro_core.transport import Limits
 
@@ -44,6 +45,8 @@ class Handler(msgspec.Struct, frozen=True, kw_only=True):
     """Answered, but not listed in the registry."""
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
     description: str = ""
+    errors: tuple[type[MicroError], ...] = ()
+    """The application's own error classes that it may raise."""
 
 
 class Running(ABC):

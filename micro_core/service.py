@@ -16,8 +16,9 @@ import anyio
 
 from micro_core._client import Client
 from micro_core._codec_set import CodecSet
+from micro_core._contract import handlers_of, unimplemented
 from micro_core._debug import Debug, DebugCodec
-from micro_core._handlers import camel_case, endpoint_of, endpoint_options, handler_of, handlers_of, with_class_options
+from micro_core._handlers import camel_case, endpoint_of, handler_of, with_class_options
 from micro_core._owned_tasks import OwnedTasks
 from micro_core._parts import Parts, load_parts, load_settings
 from micro_core._plugins import PluginHost
@@ -177,6 +178,8 @@ class Service:
 
     def _handlers_in(self, target: Any, name: str) -> list[Handler]:
         if inspect.isclass(target):
+            if error := unimplemented(target):
+                raise error
             try:
                 instance = target()
             except TypeError as error:
@@ -184,7 +187,7 @@ class Service:
                     f"{target.__name__} cannot be made without arguments ({error}): register an instance, "
                     f"service.handler({target.__name__}(...))"
                 ) from error
-            return list(handlers_of(instance, name or endpoint_options(target).name))
+            return list(handlers_of(instance, name))
         if inspect.isfunction(target) or inspect.ismethod(target):
             return [handler_of(target, name or camel_case(self.name.rpartition(".")[2]))]
         return list(handlers_of(target, name))

@@ -29,6 +29,7 @@ class RpcStream(ClientStream[Any]):
         self._endpoint = call.endpoint
         self._node = call.node.address if call.node else ""
         self._deadline = call.deadline
+        self._errors = call.options.errors
         self._route = route
         self._head = head
         self._stream = stream
@@ -66,14 +67,14 @@ class RpcStream(ClientStream[Any]):
         self._ended, self._sending = True, False
         if error == EOS:
             raise StopAsyncIteration
-        self._end = self._placed(error_from_wire(error))
+        self._end = self._placed(error_from_wire(error, self._errors))
         raise self._end
 
     def _unpacked(self, body: bytes) -> bytes:
         assert self._framing is not None
         _, body, text = self._framing.unpack_reply(body)
         if text:
-            self._ended, self._sending, self._end = True, False, self._placed(error_from_wire(text))
+            self._ended, self._sending, self._end = True, False, self._placed(error_from_wire(text, self._errors))
             raise self._end
         return body
 

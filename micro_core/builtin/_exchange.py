@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import anyio
 import sniffio
 
-from micro_core._wire_errors import error_to_wire
+from micro_core._wire_errors import error_to_wire, status_of
 from micro_core.builtin._server_route import ServerRoute
 from micro_core.codec import Framing
 from micro_core.context import Context, _current
-from micro_core.errors import Executed, InternalError, MicroError, Timeout
+from micro_core.errors import Executed, InternalError, MicroError, RemoteError, Timeout
 from micro_core.message import Headers, Message
 from micro_core.server import OnEvent
 from micro_core.transport import Head, Request
@@ -68,6 +68,7 @@ class Fence:
         """Return what goes to the caller as ``Micro-Error``; what nobody expected is logged, and masked."""
         service = self.dispatcher.service
         if isinstance(error, MicroError):
+            self._keep_inside(error)
             error.executed = Executed.YES if self.started else Executed.NO
             return error_to_wire(error, service)
         if isinstance(error, anyio.get_cancelled_exc_class()) and self.scope is not None and self.scope.cancel_called:
@@ -76,6 +77,16 @@ class Fence:
         reference = secrets.token_hex(4)
         log.error("handler failed, reference %s: %s", reference, self._name(), exc_info=error)
         return error_to_wire(InternalError(f"internal error, reference {reference}"), service)
+
+    def _keep_inside(self, error: MicroError) -> None:
+        """Take what a client wrote out of an error that the handler lets through: it names nodes and services here.
+
+        What another service answered for its callers to read stays as it is.
+        """
+        if not error.service or (error.executed is Executed.YES and (error.id or isinstance(error, RemoteError))):
+            return
+        log.warning("%s let through the error of a call to %s: %s", self._name(), error.service, error.detail)
+        error.detail = f"a call to {error.service} failed: {status_of(error)}"
 
     def _name(self) -> str:
         return self.request.headers.get(b"Micro-Endpoint", b"no endpoint").decode("utf-8", "replace")

@@ -306,7 +306,7 @@ class RpcClient(Caller):
                 selector.finished(target.node, self._now() - now, ok)
         if target.health.failures or target.health.ejections:
             nodes.succeeded(target)
-        return self._read(route, head, reply)
+        return self._read(call, route, head, reply)
 
     def _headers(self, call: Call, now: float) -> Headers:
         headers: Headers = {}
@@ -320,16 +320,16 @@ class RpcClient(Caller):
             headers[key] = value.encode()
         return headers
 
-    def _read(self, route: Route, head: FramedHead, reply: Message) -> Any:
+    def _read(self, call: Call, route: Route, head: FramedHead, reply: Message) -> Any:
         framing = head.framing
         error = reply.headers.get(b"Micro-Error") or reply.headers.get(b"X-Micro-Error")
         body = reply.body
         if framing is not None and body:
             _, body, text = framing.unpack_reply(body)
             if text:
-                raise error_from_wire(text)
+                raise error_from_wire(text, call.options.errors)
         if error:
-            raise error_from_wire(error)
+            raise error_from_wire(error, call.options.errors)
         if reply.headers.get(b"Content-Type") == b"text/plain" and body[:24].lower() == b"unsupported content-type":
             raise BadRequest(body.decode("utf-8", "replace")[:200], executed=Executed.NO)
         return route.decode(body)

@@ -19,6 +19,7 @@ from micro_core import (
     Change,
     Channel,
     Closed,
+    ConfigError,
     ConnectFailed,
     ConnectionLost,
     Endpoint,
@@ -44,6 +45,7 @@ from micro_core.builtin.codec_bytes import BytesCodec
 from micro_core.builtin.codec_json import JsonCodec
 from micro_core.builtin.selector_roundrobin import RoundRobinSelector
 from micro_core.client import ClientDefaults
+from micro_core.testing import world
 
 pytestmark = pytest.mark.anyio
 
@@ -616,9 +618,28 @@ class ScriptedStream(Stream):
         ("retries", -1),
         ("retries", 1.5),
         ("metadata", {"X": 1}),
+        ("filters", filters.version("1")),
+        ("filters", ["v1"]),
+        ("errors", NotFound),
+        ("errors", [ValueError]),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused_before_anything_is_sent(name: str, value: Any) -> None:
     with pytest.raises(BadRequest, match=name) as raised:
         CallOptions(**{name: value})
     assert raised.value.executed is Executed.NO
+
+
+def test_filters_and_errors_may_be_any_sequence() -> None:
+    keep = filters.version("1")
+    options = CallOptions(filters=[keep], errors=[NotFound])  # type: ignore[arg-type]
+    assert (options.filters, options.errors) == ((keep,), (NotFound,))
+    assert CallOptions(filters=[], errors=[]) == CallOptions()  # type: ignore[arg-type]
+
+
+async def test_a_misspelt_option_is_told_with_what_was_meant() -> None:
+    async with world() as here, here.client() as client:
+        with pytest.raises(ConfigError, match="a call has no option 'timout'; did you mean 'timeout'"):
+            await client.call("greeter", "Greeter.Hello", None, str, timout=3)  # type: ignore[call-overload]
+        with pytest.raises(ConfigError, match="no option 'zzz'; it has: timeout, attempt_timeout"):
+            client.stream("greeter", "Greeter.Hello", str, zzz=3)  # type: ignore[call-overload]

@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from micro_core import BadRequest, Call, Context, InternalError, Limits, Node, NoNode, NotFound, Record
-from micro_core._handlers import endpoint_of, handlers_of, idempotent
+from micro_core._contract import handlers_of
+from micro_core._handlers import endpoint_of, idempotent
 from micro_core.builtin.client_rpc import RpcClient
 from micro_core.builtin.codec_json import JsonCodec
 from micro_core.builtin.memory_network import MemoryNetwork

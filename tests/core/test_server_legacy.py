@@ -10,7 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from micro_core import Channel, ConnectionLost, Context, Head, Limits, Message, Node, Request, Stream
+from micro_core import CallOptionsDict, Channel, ConnectionLost, Context, Head, Limits, Message, Node, Request, Stream
 from micro_core.builtin.transport_memory import MemoryTransport
 from micro_core.testing import world
 
@@ -171,7 +171,7 @@ async def test_a_client_s_framed_stream_begins_and_ends_with_an_envelope() -> No
     async with world() as here, MemoryTransport(network=here.network) as transport, here.client() as client:
         service = client
         async with transport.listen("127.0.0.1:0", receive, Limits()) as listener:
-            options = {"content_type": "application/json-rpc", "address": listener.address}
+            options: CallOptionsDict = {"content_type": "application/json-rpc", "address": listener.address}
             async with client.stream("chat", "Chat.Echo", str, **options) as stream:
                 await stream.close_send()
                 with anyio.fail_after(5):

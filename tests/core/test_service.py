@@ -151,7 +151,7 @@ async def test_a_proxy_of_an_abstract_class_and_of_other_parameter_names() -> No
         service = here.service("greeter")
         service.handler(Greeter)
         async with service, here.client() as client:
-            api: Any = client.proxy("greeter", Api)  # type: ignore[type-abstract]
+            api = client.proxy("greeter", Api)
             assert await api.hello(None, Person("John")) == "Hello John"
             assert await api.hello(None, person=Person("John")) == "Hello John"
 

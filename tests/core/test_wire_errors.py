@@ -139,11 +139,72 @@ def test_what_is_no_utf_8_is_read_with_replacements() -> None:
     assert error_from_wire(b"caf\xe9").detail == "caf\ufffd"
 
 
+class CardDeclined(Conflict):
+    """An application's error whose arguments are its own."""
+
+    def __init__(self, card: int) -> None:
+        super().__init__(f"card {card} was declined", details={"card": card})
+
+    @property
+    def card(self) -> Any:
+        return self.details["card"]
+
+
+class Forgetful(Conflict):
+    """Does not call what it inherits."""
+
+    def __init__(self, card: int) -> None:
+        self.card = card
+
+
+def test_details_travel_beside_code_and_text() -> None:
+    text = error_to_wire(NotFound("no", details={"tried": ["a", "b"]}), "greeter")
+    assert text.endswith('"status":"Not Found","details":{"tried":["a","b"]}}')
+    assert error_from_wire(text).details == {"tried": ["a", "b"]}
+
+
+def test_details_stay_within_the_line() -> None:
+    text = error_to_wire(NotFound("no", details="a\r\n\x00\x7f"), "greeter")
+    assert not any(ord(character) < 0x20 or ord(character) == 0x7F for character in text)
+    assert error_from_wire(text).details == "a\r\n\x00\x7f"
+
+
+@pytest.mark.parametrize(("details", "reason"), [(["x" * 9000], "too large"), (object(), "they are no JSON")])
+def test_details_that_cannot_travel_are_left_out_and_the_text_says_so(details: object, reason: str) -> None:
+    error = error_from_wire(error_to_wire(NotFound("no", details=details), "greeter"))
+    assert (error.details, error.detail) == (None, f"no (its details are left out: {reason})")
+
+
+def test_an_applications_error_comes_back_where_the_caller_names_it() -> None:
+    error = error_from_wire(error_to_wire(CardDeclined(7), "cards"), [CardDeclined])
+    assert isinstance(error, CardDeclined)
+    assert (error.card, error.detail, error.code, error.id) == (7, "card 7 was declined", 409, "cards")
+
+
+def test_an_applications_error_that_the_caller_does_not_name_comes_back_as_its_codes() -> None:
+    error = error_from_wire(error_to_wire(CardDeclined(7), "cards"))
+    assert (type(error), error.type, error.details) == (Conflict, "CardDeclined", {"card": 7})
+
+
+def test_an_error_that_is_sent_on_keeps_its_class() -> None:
+    passed_on = error_from_wire(error_to_wire(CardDeclined(7), "cards"))
+    assert isinstance(error_from_wire(error_to_wire(passed_on, "gateway"), [CardDeclined]), CardDeclined)
+
+
+def test_an_error_whose_class_forgot_to_call_what_it_inherits_travels_too() -> None:
+    error = error_from_wire(error_to_wire(Forgetful(7), "cards"), [Forgetful])
+    assert (type(error), error.code, error.id) == (Forgetful, 500, "cards")
+
+
+def test_a_class_of_ours_sends_no_name() -> None:
+    assert '"type"' not in error_to_wire(DecodeError("x"), "greeter")
+
+
 LOOKALIKES = st.fixed_dictionaries(
     {},
     optional={
         key: st.none() | st.integers() | st.text() | st.floats()
-        for key in ("id", "code", "detail", "status", "executed")
+        for key in ("id", "code", "detail", "status", "executed", "type", "details")
     },
 )
 

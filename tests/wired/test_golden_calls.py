@@ -14,7 +14,7 @@ import anyio.abc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from micro_core import Client, Conflict, Headers, Node, NoNode, NotFound, Record, RemoteError, Service
+from micro_core import CallOptionsDict, Client, Conflict, Headers, Node, NoNode, NotFound, Record, RemoteError, Service
 from micro_core.testing import make_part
 from micro_transport_http.http1.parser import RequestParser, ResponseParser
 
@@ -188,8 +188,8 @@ class TestMadeByHand:
         wanted = order_message()(unit_price=2**64 - 1)
         head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
         async with client_of(Said(f"HTTP/1.1 200 OK\r\n{head}")) as client:
-            json_of = {"content_type": "application/json"}
-            reply = await client.call("golden", "Order.Echo", wanted, type(wanted), **json_of)
+            as_json = CallOptionsDict(content_type="application/json")
+            reply = await client.call("golden", "Order.Echo", wanted, type(wanted), **as_json)
         assert reply == wanted
         got: list[Any] = []
         service = Service("golden", registry="memory", broker="memory", linger=0)

@@ -61,8 +61,8 @@ class Peer:
         return await client.call(name, endpoint, request, response_type, **options, address=self.target or None)
 
     def stream(self, endpoint: str) -> Any:
-        options = {"content_type": self.content_type, "address": self.target or None}
-        return self.client.stream(self.name, endpoint, Item, **options)
+        address = self.target or None
+        return self.client.stream(self.name, endpoint, Item, content_type=self.content_type, address=address)
 
 
 def say(line: dict[str, object]) -> None:
