@@ -12,7 +12,7 @@ __all__ = ["make_transport"]
 
 
 @hookimpl
-def make_transport(options: Mapping[str, str], tls: Tls) -> Transport:
-    """Return the transport, its constructor's arguments taken from ``options``; those of TLS go over ``tls``."""
+def make_transport(options: Mapping[str, str], pool_size: int, pool_ttl: float, tls: Tls) -> Transport:
+    """Return the transport, its constructor's arguments taken from ``options``, which go over the settings."""
     own, others = tls.overlaid(options)
-    return build(HttpTransport, others, tls=own)
+    return build(HttpTransport, {"pool_size": str(pool_size), "pool_ttl": str(pool_ttl), **others}, tls=own)

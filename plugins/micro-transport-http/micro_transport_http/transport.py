@@ -14,7 +14,8 @@ import anyio
 from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Request, Tls, Transport
 from micro_core.tls import HANDSHAKE_SECONDS
 
-from .client.channel import GO_REST_SECONDS, ClientOptions, HttpChannel
+from .client.channel import GO_REST_SECONDS, HttpChannel
+from .client.connecting import ClientOptions, Connector
 from .http1.parser import MUX
 from .io.addresses import dialled
 from .io.asyncio_driver import AsyncioDriver
@@ -55,8 +56,10 @@ class HttpTransport(Transport):
         """Say how to call and listen; the README of this distribution explains each option."""
         if multiplex not in ("auto", "off"):
             raise ConfigError(f"multiplex={multiplex!r} is not valid; it is auto or off")
+        for option, kept in (("pool_size", pool_size), ("pool_ttl", pool_ttl)):
+            if not kept >= 0:
+                raise ConfigError(f"{option}={kept!r} is not valid; it must be 0, which keeps no connection, or more")
         for option, value in (
-            ("pool_ttl", pool_ttl),
             ("dial_timeout", dial_timeout),
             ("reply_body", reply_body),
             ("handshake_timeout", handshake_timeout),
@@ -145,18 +148,14 @@ class HttpTransport(Transport):
                 self._refused.clear()
             self._refused[address] = now + _ASK_AGAIN_SECONDS
 
+        connector = Connector(self._opened, address, host, port, self._options, tls=tls, protocols=protocols)
         channel = HttpChannel(
-            self._opened,
-            address,
-            host,
-            port,
+            connector,
             self._options,
             rest=0.0 if "micro" in node.metadata else GO_REST_SECONDS,
             may_ask=may_ask,
             refused_asking=refused_asking,
             closed=self._channels.discard,
-            tls=tls,
-            protocols=protocols,
         )
         self._channels.add(channel)
         return channel

@@ -19,6 +19,7 @@ import pytest
 
 from micro_core import Closed, ConnectFailed, Executed, Head, LimitExceeded, Limits, Node, Timeout, Tls
 from micro_transport_http import HttpTransport
+from micro_transport_http.client.http2 import H2Client
 
 pytestmark = pytest.mark.anyio
 
@@ -70,18 +71,22 @@ async def test_calls_share_one_connection_and_a_stream_each(ends: Any, head: Any
             tasks.start_soon(channel.call, head, number + 1, {}, b"x", math.inf)
         await anyio.lowlevel.checkpoint()
         await channel.call(head, 100, {}, b"x", math.inf)
-        assert len(channel._h2s) == 1
-        assert channel._pool is None
+        assert [type(connection) for connection in channel._pool._connections] == [H2Client]
 
 
 @pytest.mark.parametrize(
     ("alpn", "spoken"),
-    [(("h2", "micro-mux"), "h2"), (("micro-mux", "h2"), "micro-mux"), (("h2", "http/1.1"), "h2"), (("http/1.1",), "")],
+    [
+        (("h2", "micro-mux"), "h2"),
+        (("micro-mux", "h2"), "micro-mux"),
+        (("h2", "http/1.1"), "h2"),
+        (("http/1.1",), "http/1.1"),
+    ],
 )
 async def test_the_order_of_protocols_is_a_setting(ends: Any, head: Any, alpn: Any, spoken: str) -> None:
     async with ends(alpn=alpn) as (channel, _):
         await channel.call(head, 1, {}, b"x", math.inf)
-        assert (bool(channel._h2s), bool(channel._muxes)) == (spoken == "h2", spoken == "micro-mux")
+        assert [connection.link.protocol for connection in channel._pool._connections] == [spoken]
 
 
 async def test_a_cancelled_call_resets_its_stream_alone(ends: Any, head: Any) -> None:
@@ -92,7 +97,7 @@ async def test_a_cancelled_call_resets_its_stream_alone(ends: Any, head: Any) ->
         tasks.cancel_scope.cancel()
         with anyio.CancelScope(shield=True), anyio.fail_after(5):
             await held.abandoned.wait()
-        assert len(channel._h2s) == 1
+        assert len(channel._pool) == 1
 
 
 async def test_a_call_that_is_too_late_is_reset(ends: Any, head: Any) -> None:
@@ -111,9 +116,9 @@ async def test_what_is_too_large_is_refused_and_its_neighbours_go_on(ends: Any, 
         with pytest.raises(LimitExceeded) as raised:
             await channel.call(head, 2, {}, b"x" * 1001, math.inf)
         assert raised.value.executed is Executed.NO
-        connection = channel._h2s[0]
+        connections = list(channel._pool._connections)
         await channel.call(head, 3, {}, b"x", math.inf)
-        assert channel._h2s == [connection]
+        assert list(channel._pool._connections) == connections
 
 
 async def test_a_listener_that_stops_sends_callers_elsewhere_and_answers_what_it_has(ends: Any, head: Any) -> None:

@@ -26,7 +26,9 @@ from micro_transport_http.http2.connection import STREAM_WINDOW, TUNNEL, H2Conne
 from micro_transport_http.http2.fields import fields_of, headers_of
 from micro_transport_http.io.link import Driver, Link, Timer, Waiter
 
-from .connection import ClientStream, connection_lost, refused
+from .answers import connection_lost, copied, refused, too_late
+from .pooled import PooledConnection
+from .stream import ClientStream
 
 __all__ = ["H2Client"]
 
@@ -57,21 +59,25 @@ class _Pending:
             self.waiter.set_result(outcome)
 
 
-class H2Client(H2Connected):
+class H2Client(H2Connected, PooledConnection):
     """Calls out, answers in."""
+
+    is_shared = True
+    interleaves = True
 
     def __init__(
         self,
         driver: Driver,
         link: Link,
         address: str,
-        ended: Callable[[H2Client], None],
         *,
         headers: int,
         body: int,
     ) -> None:
+        PooledConnection.__init__(self)
+        self.link = link
         self.address = address
-        self._ended = ended
+        self.idle_since = driver.time()
         self._body = body
         self._calls: dict[int, _Pending] = {}
         self._ready = driver.waiter()
@@ -79,6 +85,7 @@ class H2Client(H2Connected):
         self._heard = driver.time()
         self._asked = False
         self.is_leaving = False
+        self._was_busy = self._was_full = False
         settings = {
             SettingCodes.ENABLE_PUSH: 0,
             SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
@@ -88,19 +95,12 @@ class H2Client(H2Connected):
         self._h2.decoder.max_header_list_size = headers
 
     @property
-    def link(self) -> Link:
-        """The link under all streams."""
-        return self._link
-
-    @property
     def in_flight(self) -> int:
-        """How many calls and streams are under way."""
         return len(self._calls) + len(self._links)
 
     @property
     def is_full(self) -> bool:
-        """Whether the peer takes no more for now."""
-        return self.in_flight >= self._h2.remote_settings.max_concurrent_streams
+        return self.in_flight + self.reserved >= self._h2.remote_settings.max_concurrent_streams
 
     async def ready(self) -> None:
         """Wait until the peer has said what it takes. Raises what ended the connection before."""
@@ -111,13 +111,15 @@ class H2Client(H2Connected):
     # ------------------------------------------------------------------------------------------ calls
 
     async def call(self, head: Head, key: bytes, headers: Headers, body: bytes, deadline: float) -> Message:
-        """Send a request and return the reply; leaving without one resets the stream."""
+        if deadline <= self._driver.time():
+            raise too_late(self.address)
         first = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", self.address.encode())]
         first += [(b":path", b"/"), (b"micro-id", key), (b"content-length", b"%d" % len(body))]
         fields = fields_of(first, head, headers)
         self._check_size(fields)
         stream = self._open(fields, ends=not body)
         pending = self._calls[stream] = _Pending(self._driver.waiter())
+        self._came()
         if deadline < math.inf:
             pending.timer = self._driver.call_at(deadline, lambda: self._expired(stream))
         if body:
@@ -129,7 +131,6 @@ class H2Client(H2Connected):
         except BaseException:
             if self._calls.pop(stream, None) is not None:
                 self.reset(stream)
-                self._close_if_done()
             raise
         finally:
             if pending.timer is not None:
@@ -145,6 +146,7 @@ class H2Client(H2Connected):
         link = self._links[stream] = StreamLink(self, self._driver, self._link, stream)
         opened = ClientStream(self._driver, link, self.address, start, headers=headers, body=body)
         link.owner = opened
+        self._came()
         self.flush()
         self._watch()
         return opened
@@ -171,11 +173,28 @@ class H2Client(H2Connected):
         if pending is not None:
             pending.settle(Timeout(f"no reply of {self.address} in time", executed=Executed.MAYBE))
             self.reset(stream)
-            self._close_if_done()
+
+    def reset(self, stream: int, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
+        super().reset(stream, code)
+        self._left()
 
     def finish(self) -> None:
-        """Close as soon as what is under way is done."""
         self.is_leaving = True
+        self._close_if_done()
+
+    def _came(self) -> None:
+        """Take note that there is one more under way."""
+        self._was_busy = True
+        self._was_full = self.is_full
+
+    def _left(self) -> None:
+        """Take note that there may be room again, or nothing under way any more."""
+        if self._was_busy and not self.in_flight:
+            self._was_busy = False
+            self.idle_since = self._driver.time()
+        if self._was_full and not self.is_full and not self.is_leaving:
+            self.on_room(self)
+            self._was_full = self.is_full
         self._close_if_done()
 
     def _close_if_done(self) -> None:
@@ -200,7 +219,7 @@ class H2Client(H2Connected):
             if handle is not None:
                 handle(self, event)
         self.flush()
-        self._close_if_done()
+        self._left()
 
     def writable(self, writable: bool) -> None:
         """Go on where the peer takes more."""
@@ -215,12 +234,12 @@ class H2Client(H2Connected):
         if self._keepalive is not None:
             self._keepalive.cancel()
             self._keepalive = None
-        self._ended(self)
+        self.on_end(self)
         if not self._ready.done():
             self._ready.set_result(error)
         calls, self._calls = self._calls, {}
         for pending in calls.values():
-            pending.settle(_copied(error))
+            pending.settle(copied(error))
         links, self._links = self._links, {}
         for link in links.values():
             link.refusal = self._link.refusal
@@ -298,7 +317,7 @@ class H2Client(H2Connected):
     def _on_goodbye(self, event: events.ConnectionTerminated) -> None:
         """Begin nothing new here; what the peer has not begun goes elsewhere."""
         self.is_leaving = True
-        self._ended(self)
+        self.on_end(self)
         if event.error_code != ErrorCodes.NO_ERROR:
             self._fail_all(
                 ConnectionLost(f"{self.address} ended the connection: {event.error_code}", node=self.address)
@@ -331,12 +350,6 @@ class H2Client(H2Connected):
 
     def __repr__(self) -> str:
         return f"<H2Client {self.address}, {self.in_flight} under way>"
-
-
-def _copied(error: MicroError) -> MicroError:
-    """Return an error of its own for each caller: each adds to it what it knows."""
-    kind = ConnectFailed if isinstance(error, ConnectFailed) else ConnectionLost
-    return kind(error.detail, node=error.node)
 
 
 _HANDLERS: dict[type, Callable[[H2Client, Any], None]] = {
