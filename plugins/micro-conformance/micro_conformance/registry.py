@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import anyio
@@ -26,12 +27,13 @@ class RegistryConformance(Suite):
         "register": "what is registered is found by others",
         "ttl": "nodes that are not renewed vanish",
         "watch": "changes are told",
-        "unreachable": "`unreachable_options` make a registry that does not answer",
+        "unreachable": "no answer is told from an empty one",
+        "server": "it talks to a server, before which a proxy can stand",
     }
     ttl: ClassVar[float] = 0.2
     """The shortest time to live, in seconds, that the registry keeps to."""
     unreachable_options: ClassVar[Mapping[str, Any]] = {}
-    """Options with which nothing answers."""
+    """Options with which nothing answers, for registries without a ``server``."""
 
     def registry(self) -> Registry:
         """Return a new registry, not opened; all of one test meet."""
@@ -317,11 +319,21 @@ class RegistryConformance(Suite):
 
     @promise(needs="unreachable")
     async def test_a_registry_that_does_not_answer_is_a_registry_error_and_no_empty_answer(self) -> None:
-        if not self.unreachable_options:
-            pytest.skip("not claimed: unreachable, no unreachable_options are given")
-        with pytest.raises(RegistryError):
-            async with make_part(self.kind, self.plugin, self.unreachable_options) as registry:
+        with self.unreachable() as registry, pytest.raises(RegistryError):
+            async with registry:
                 await registry.lookup(self.named("a"))
+
+    @contextmanager
+    def unreachable(self) -> Iterator[Registry]:
+        """Make a registry whose server refuses connections, or one with ``unreachable_options``."""
+        if self.server:
+            with self.proxy() as proxy:
+                proxy.refuse()
+                yield self.make(server=proxy.address)
+        elif self.unreachable_options:
+            yield make_part(self.kind, self.plugin, self.unreachable_options)
+        else:
+            pytest.skip("not claimed: unreachable, neither server nor unreachable_options are given")
 
     # How the tests look
 

@@ -143,7 +143,7 @@ class TransportConformance(StreamPromises):
 
     @promise()
     async def test_large_bodies_arrive(self) -> None:
-        body = random.Random(1).randbytes(1024 * 1024)
+        body = random.Random(1).randbytes(self.largest_body)
         async with self.ends() as ends:
             assert (await ends.call(body)).body == body
 

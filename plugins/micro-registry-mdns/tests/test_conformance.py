@@ -12,17 +12,17 @@ from micro_conformance import RegistryConformance
 
 class TestBothDialects(RegistryConformance):
     plugin = "mdns"
-    options: ClassVar[Mapping[str, str]] = {"interface": "127.0.0.1"}
+    options = {"interface": "127.0.0.1"}
     unreachable_options: ClassVar[Mapping[str, str]] = {"interface": "198.51.100.7"}
 
 
 class TestGoMicro(RegistryConformance):
     plugin = "mdns"
-    options: ClassVar[Mapping[str, str]] = {"interface": "127.0.0.1", "dialects": "gomicro"}
+    options = {"interface": "127.0.0.1", "dialects": "gomicro"}
     unreachable_options: ClassVar[Mapping[str, str]] = {"interface": "198.51.100.7"}
 
 
 class TestDnsSd(RegistryConformance):
     plugin = "mdns"
-    options: ClassVar[Mapping[str, str]] = {"interface": "127.0.0.1", "dialects": "dns-sd"}
+    options = {"interface": "127.0.0.1", "dialects": "dns-sd"}
     unreachable_options: ClassVar[Mapping[str, str]] = {"interface": "198.51.100.7"}
