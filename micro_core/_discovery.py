@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from micro_core._node_list import NodeList
+from micro_core._node_list import NodeList, Target
 from micro_core._owned_tasks import OwnedTasks
 from micro_core.errors import BadRequest, Executed, MicroError, NoNode, RegistryError, Timeout
 from micro_core.registry import Node, Record, Registry
@@ -60,6 +60,12 @@ class Discovery:
             nodes = self._direct[address] = NodeList(address, self._connect, self._drop, self._random)
             nodes.replace([Record(name=address, version="", nodes=(Node(id=address, address=address),))])
         return nodes
+
+    def departed(self, nodes: NodeList, target: Target) -> None:
+        """Drop a node at whose address another service answers; a list without nodes has to be found again."""
+        nodes.departed(target)
+        if not nodes and self.known.get(nodes.service) is nodes:
+            del self.known[nodes.service]
 
     async def find(self, service: str, deadline: float) -> NodeList:
         """Return the list of a service as soon as it has a node.

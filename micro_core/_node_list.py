@@ -50,6 +50,8 @@ class NodeList:
         self._random = random
         self._records: dict[str, Record] = {}
         self._targets: dict[str, Target] = {}
+        self._departed: set[str] = set()
+        """The ids of nodes whose address another service has now."""
         self._ready: dict[tuple[Filter, ...], tuple[Node, ...]] = {}
         self._next_due = math.inf
         self.idempotent: frozenset[str] = frozenset()
@@ -71,12 +73,14 @@ class NodeList:
     def replace(self, records: Iterable[Record]) -> None:
         """Take a whole answer of the registry."""
         self._records = {record.version: record for record in records}
+        self._departed.clear()
         self._rebuild()
 
     def apply(self, change: Change) -> None:
         """Take one event of a watch; a fresh announcement clears what was held against a node."""
         fresh, version = change.record, change.record.version
         ids = {node.id for node in fresh.nodes}
+        self._departed -= ids
         for known in tuple(self._records.values()):
             left = tuple(node for node in known.nodes if node.id not in ids)
             self._records[known.version] = replace(known, nodes=left)
@@ -91,6 +95,8 @@ class NodeList:
 
     def _rebuild(self) -> None:
         nodes = {node.id: node for record in self._records.values() for node in record.nodes if callable_by_rpc(node)}
+        for departed in self._departed:
+            nodes.pop(departed, None)
         for gone in self._targets.keys() - nodes.keys():
             self._drop(self._targets.pop(gone).channel)
         for id, node in nodes.items():
@@ -173,6 +179,12 @@ class NodeList:
         may_eject = (ejected + 1) * 2 <= len(self._targets)
         if target.health.failed(refused, now, self._random, may_eject):
             self._forget()
+
+    def departed(self, target: Target) -> None:
+        """Note that another service answers at a node's address: it is no node any more until it is announced anew."""
+        if self._targets.get(target.node.id) is target:
+            self._departed.add(target.node.id)
+            self._rebuild()
 
     def close(self) -> list[Channel]:
         """Forget every node, and return the channels for the caller to close."""

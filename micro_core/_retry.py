@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from micro_core.errors import Executed, LimitExceeded, MicroError, NotFound, ProtocolError, Timeout, Unavailable
 
-__all__ = ["Budget", "backoff", "may_retry"]
+__all__ = ["Budget", "backoff", "is_misdirected", "may_retry"]
 
 FIRST_BACKOFF = 0.01
 LONGEST_BACKOFF = 1.0
@@ -24,6 +24,11 @@ def may_retry(error: MicroError, idempotent: bool) -> bool:
     if isinstance(error, LimitExceeded) and error.code != LimitExceeded.default_code:
         return False  # too large here is too large everywhere
     return error.executed is Executed.NO or idempotent
+
+
+def is_misdirected(error: MicroError, service: str) -> bool:
+    """Tell whether a service other than ``service`` refused a call (docs/protocol.md §3): the address changed hands."""
+    return isinstance(error, NotFound) and error.executed is Executed.NO and error.id not in ("", service)
 
 
 def backoff(retry: int, random: Callable[[], float]) -> float:

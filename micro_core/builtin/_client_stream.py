@@ -22,9 +22,22 @@ END: Headers = {b"Micro-Error": EOS}
 
 
 class RpcStream(ClientStream[Any]):
-    """A stream over any transport; ``id`` goes into the envelope that a legacy peer wants."""
+    """A stream over any transport; ``id`` goes into the envelope that a legacy peer wants.
 
-    def __init__(self, call: Call, route: Route, head: Head, stream: Stream, framing: Framing | None, id: int) -> None:
+    ``on_error`` hears how the peer ended the stream where that was no good end.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        route: Route,
+        head: Head,
+        stream: Stream,
+        framing: Framing | None,
+        id: int,
+        on_error: Callable[[MicroError], object],
+    ) -> None:
+        self._on_error = on_error
         self._service = call.service
         self._endpoint = call.endpoint
         self._node = call.node.address if call.node else ""
@@ -68,6 +81,7 @@ class RpcStream(ClientStream[Any]):
         if error == EOS:
             raise StopAsyncIteration
         self._end = self._placed(error_from_wire(error, self._errors))
+        self._on_error(self._end)
         raise self._end
 
     def _unpacked(self, body: bytes) -> bytes:
@@ -75,6 +89,7 @@ class RpcStream(ClientStream[Any]):
         _, body, text = self._framing.unpack_reply(body)
         if text:
             self._ended, self._sending, self._end = True, False, self._placed(error_from_wire(text, self._errors))
+            self._on_error(self._end)
             raise self._end
         return body
 

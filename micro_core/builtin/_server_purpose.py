@@ -12,6 +12,7 @@ __all__ = ["Purpose", "content_type_of", "purpose_of"]
 
 ENDPOINT = (b"Micro-Endpoint", b"Micro-Method", b"X-Micro-Endpoint", b"X-Micro-Method")
 TOPIC = (b"Micro-Topic", b"X-Micro-Topic")
+SERVICE = (b"Micro-Service", b"X-Micro-Service")
 """The headers that say what a request is for; of each the first that is not empty counts."""
 
 LEGACY = {
@@ -28,9 +29,14 @@ class Purpose:
     Guards are asked about this, and this is what runs. An event is for its topic, whatever endpoint it names as well.
     """
 
-    __slots__ = ("content_type", "endpoint", "topic")
+    __slots__ = ("content_type", "endpoint", "service", "topic")
 
-    def __init__(self, endpoint: bytes, topic: bytes, content_type: bytes) -> None:
+    def __init__(self, service: bytes, endpoint: bytes, topic: bytes, content_type: bytes) -> None:
+        self.service = service
+        """The service that a call is meant for; nothing where it does not say, and for events, which are for anybody.
+
+        Go Micro's handlers publish with the metadata of the request that they answer, its service among it.
+        """
         self.endpoint = endpoint
         self.topic = topic
         self.content_type = content_type
@@ -43,7 +49,8 @@ def purpose_of(request: Request, codecs: CodecSet) -> Purpose:
     content_type, legacy = content_type_of(request)
     if legacy and not endpoint and not topic:
         endpoint = _endpoint_in(request.body, codecs, content_type)
-    return Purpose(endpoint, topic, content_type)
+    service = b"" if topic else _first_of(headers, *SERVICE)
+    return Purpose(service, endpoint, topic, content_type)
 
 
 def content_type_of(request: Request) -> tuple[bytes, bool]:
@@ -52,9 +59,7 @@ def content_type_of(request: Request) -> tuple[bytes, bool]:
     content_type = headers.get(b"Content-Type") or b"application/protobuf"
     if _first_of(headers, b"Micro-Protocol", b"X-Micro-Protocol"):
         return content_type, False
-    if _first_of(headers, *ENDPOINT, b"Micro-Service", b"X-Micro-Service") and not _first_of(
-        headers, b"Micro-Target", b"X-Micro-Target"
-    ):
+    if _first_of(headers, *ENDPOINT, *SERVICE) and not _first_of(headers, b"Micro-Target", b"X-Micro-Target"):
         return content_type, False
     return LEGACY.get(content_type, content_type), True
 

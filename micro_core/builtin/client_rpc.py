@@ -7,6 +7,7 @@ import math
 import random as _random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from micro_core._build import build
 from micro_core._codec_set import CodecSet
 from micro_core._discovery import Discovery
 from micro_core._node_list import NodeList, Target
-from micro_core._retry import Budget, backoff, may_retry
+from micro_core._retry import Budget, backoff, is_misdirected, may_retry
 from micro_core._runtime import clock, effective_deadline
 from micro_core._wire_errors import error_from_wire
 from micro_core.builtin._client_stream import RpcStream
@@ -34,6 +35,7 @@ from micro_core.errors import (
     NoNode,
     NotFound,
     ProtocolError,
+    RegistryError,
     Timeout,
 )
 from micro_core.hookspecs import hookimpl
@@ -200,15 +202,19 @@ class RpcClient(Caller):
         attempt_timeout = self._attempt_timeout if options.attempt_timeout is None else options.attempt_timeout
         tried: list[str] = []
         failures: list[str] = []
-        maybe, last = False, None
+        maybe, last, misdirected = False, None, False
         while True:
             now = self._now()
             try:
+                if misdirected and not nodes:
+                    nodes, now = await self._discovery.find(self._service_of(call), deadline), self._now()
                 target = self._choose(nodes, call, tried, now)
-            except NoNode:
-                if last is not None:
+            except (NoNode, RegistryError, Timeout) as nowhere:
+                if last is None:
+                    raise
+                if not misdirected:
                     raise last from None  # which says more
-                raise
+                raise _placed_as(last, nowhere, f"{last.detail}; {nowhere.detail}") from None
             probing = target.health.probing
             call.node, call.attempt = target.node, len(tried)
             call.state = (coded, nodes, target)
@@ -222,19 +228,37 @@ class RpcClient(Caller):
                 if error.executed is Executed.YES:
                     raise
                 maybe = maybe or error.executed is Executed.MAYBE
+                misdirected = self._note(call, nodes, target, error)
                 failures.append(f"{target.node.address} ({self._now() - now:.2f} s): {error.detail}")
-                another = self._another(error, idempotent, tried, nodes, retries, deadline)
+                if misdirected:
+                    another = retries > 0 and self._now() < deadline
+                    retries += another  # which costs no retry, since there is one node less
+                else:
+                    another = self._another(error, idempotent, tried, nodes, retries, deadline)
                 error.detail = self._explain(call, failures, self._now() - started)
                 if maybe:
                     error.executed = Executed.MAYBE
                 if not another:
+                    if misdirected:
+                        raise _placed_as(error, NoNode(), error.detail) from error
                     raise
-                pause, last = backoff(len(tried), self._random), error
+                pause, last = 0.0 if misdirected else backoff(len(tried), self._random), error
             finally:
                 if probing:
                     nodes.release(target, self._now())
             if pause:
                 await anyio.sleep(min(pause, max(deadline - self._now(), 0.0)))
+
+    def _note(self, call: Call, nodes: NodeList, target: Target, error: MicroError) -> bool:
+        """Tell whether another service answered at the node's address, and drop the node if so.
+
+        Who calls an address or through a proxy has chosen it, and is told.
+        """
+        defaults = self._defaults
+        if call.options.address or defaults.proxy_address or defaults.proxy or not is_misdirected(error, call.service):
+            return False
+        self._discovery.departed(nodes, target)
+        return True
 
     def _another(
         self, error: MicroError, idempotent: bool, tried: list[str], nodes: NodeList, retries: int, deadline: float
@@ -280,7 +304,7 @@ class RpcClient(Caller):
         ok = True
         try:
             if call.streaming:
-                stream = await self._open_once(call, route, target, now)
+                stream = await self._open_once(call, route, target, now, partial(self._note, call, nodes, target))
                 nodes.succeeded(target)
                 return stream
             head = target.heads.get(route)
@@ -334,7 +358,9 @@ class RpcClient(Caller):
             raise BadRequest(body.decode("utf-8", "replace")[:200], executed=Executed.NO)
         return route.decode(body)
 
-    async def _open_once(self, call: Call, route: Route, target: Target, now: float) -> RpcStream:
+    async def _open_once(
+        self, call: Call, route: Route, target: Target, now: float, on_error: Callable[[MicroError], object]
+    ) -> RpcStream:
         stream = await target.channel.open_stream(call.deadline)
         try:
             id = next(self._ids)
@@ -350,4 +376,11 @@ class RpcClient(Caller):
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
             raise
-        return RpcStream(call, route, head, stream, constant.framing, id)
+        return RpcStream(call, route, head, stream, constant.framing, id, on_error)
+
+
+def _placed_as(refused: MicroError, error: MicroError, detail: str) -> MicroError:
+    """Return ``error`` about the call that another service refused: its `NotFound` would look like a handler's."""
+    error.detail, error.service, error.node = detail, refused.service, refused.node
+    error.attempts, error.executed = refused.attempts, refused.executed
+    return error

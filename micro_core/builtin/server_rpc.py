@@ -42,7 +42,11 @@ def make_server(
 
 
 class RpcServer(Server):
-    """Answers calls over any transport."""
+    """Answers calls over any transport.
+
+    ``any_service``: take calls that name another service as well, as a proxy has to (`MICRO_PROXY`); others refuse
+    them, since their address may have been another's (docs/server.md).
+    """
 
     name = "rpc"
 
@@ -53,7 +57,9 @@ class RpcServer(Server):
         codecs: Sequence[Codec],
         middleware: Sequence[HandlerMiddleware] = (),
         guards: Sequence[Guard] = (),
+        any_service: bool = False,
     ) -> None:
+        self._any_service = any_service
         self._transport = transport
         self._codecs = CodecSet(codecs)
         self._middleware = tuple(middleware)
@@ -80,6 +86,7 @@ class RpcServer(Server):
                 self._codecs,
                 middleware=self._middleware,
                 guards=self._guards,
+                any_service=self._any_service,
                 runner=runner,
             )
             async with self._transport.listen(address, dispatcher.receive, limits) as listener:
@@ -99,15 +106,18 @@ class Dispatcher:
         middleware: Sequence[HandlerMiddleware],
         guards: Sequence[Guard],
         runner: Runner,
+        any_service: bool = False,
     ) -> None:
         self.service = service
+        self._name = service.encode()
+        self._any_service = any_service
         self._handlers = {name.encode(): handler for name, handler in handlers.items()}
         self._on_event = on_event
         self._codecs = codecs
         self._middleware = middleware
         self._guards = guards
         self._runner = runner
-        self._routes: dict[tuple[bytes, bytes], ServerRoute] = {}
+        self._routes: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
         self._coded: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
         self._now = clock()
         self.draining = False
@@ -117,13 +127,14 @@ class Dispatcher:
     def receive(self, request: Request) -> None:
         """Take a request from the transport: every way to a handler leads through here, and past the guards.
 
-        A known route is the short cut of a service without guards.
+        A known route is the short cut of calls that name this service, where there are no guards.
         """
         headers, stream = request.headers, request.stream
         if stream is not None and headers.get(b"Micro-Error") == EOS:
             self._start(LeftStream(self, request, stream))
             return
-        route = self._routes.get((headers.get(b"Micro-Endpoint", b""), headers.get(b"Content-Type", b"")))
+        get = headers.get
+        route = self._routes.get((get(b"Micro-Endpoint", b""), get(b"Content-Type", b""), get(b"Micro-Service", b"")))
         if route is None or self.draining or b"Micro-Topic" in headers or b"X-Micro-Topic" in headers:
             try:
                 route = self._admit(request)
@@ -165,6 +176,9 @@ class Dispatcher:
         Raises what the guards raise, and `NotFound`, `BadRequest` and `Timeout` for requests that cannot be handled.
         """
         purpose = purpose_of(request, self._codecs)
+        if purpose.service and purpose.service != self._name and not self._any_service:
+            meant = purpose.service.decode("utf-8", "replace")[:200]
+            raise NotFound(f"here is {self.service}, not {meant!r}: look for its address again")
         if self._guards:
             ask(self._guards, self.service, request, purpose)
         if self.draining:
@@ -187,9 +201,10 @@ class Dispatcher:
         if known is None:
             known = route_of(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
             self._coded[purpose.endpoint, content_type, asked] = known
-        by_its_head = content_type == asked and purpose.endpoint == request.headers.get(b"Micro-Endpoint")
-        if by_its_head and handler.kind is HandlerKind.UNARY and not self._guards:
-            self._routes[purpose.endpoint, content_type] = known
+        get = request.headers.get
+        by_its_head = purpose.endpoint == get(b"Micro-Endpoint") and self._name == get(b"Micro-Service")
+        if by_its_head and content_type == asked and handler.kind is HandlerKind.UNARY and not self._guards:
+            self._routes[purpose.endpoint, content_type, self._name] = known
         return known
 
     def _unknown(self, endpoint: bytes) -> MicroError:

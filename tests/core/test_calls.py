@@ -426,6 +426,20 @@ async def test_filters_choose_among_the_nodes() -> None:
             await client.call(hello(filters=(filters.version("3"),)))
 
 
+async def test_addresses_that_changed_hands_cost_no_retry() -> None:
+    refusal = b'{"id":"accounts","code":404,"detail":"here is accounts","status":"Not Found","executed":"no"}'
+
+    def answer(attempt: Attempt) -> Message:
+        return answers(attempt) if attempt.node.id == "1-4" else Message({b"Micro-Error": refusal}, b"")
+
+    transport = ScriptedTransport(answer)
+    async with calling(ScriptedRegistry(nodes(5)), transport) as client:
+        for _ in range(20):
+            assert await client.call(hello()) == "hello"
+    elsewhere = [attempt.node.id for attempt in transport.attempts if attempt.node.id != "1-4"]
+    assert len(elsewhere) == len(set(elsewhere)) == 4
+
+
 async def test_a_service_without_a_name_is_asked_for_nowhere() -> None:
     registry = ScriptedRegistry(nodes(1))
     async with calling(registry, ScriptedTransport(answers)) as client:

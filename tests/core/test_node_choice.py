@@ -264,3 +264,23 @@ def test_the_budget_lets_one_frozen_node_of_three_be_retried() -> None:
         if 10 < now < 11 and call % 3 == 0:  # a second of attempt timeouts until the node is left out
             refused += not budget.spend()
     assert refused == 0
+
+
+def test_a_node_whose_address_another_service_has_is_none_until_it_is_announced_anew() -> None:
+    nodes = Nodes(2)
+    gone = nodes.target("n0")
+    nodes.list.departed(gone)
+    assert (nodes.ids(), len(nodes.list), len(nodes.dropped)) == ("n1", 1, 1)
+    nodes.list.apply(Change(kind=ChangeKind.UPDATE, record=Record(name="greeter", version="1", nodes=nodes.nodes[1:])))
+    assert nodes.ids() == "n1"
+    nodes.list.apply(Change(kind=ChangeKind.UPDATE, record=Record(name="greeter", version="1", nodes=nodes.nodes[:1])))
+    assert set(nodes.ids().split()) == {"n0", "n1"}
+    nodes.list.departed(gone)  # what a late answer says of the node before
+    assert len(nodes.list) == 2
+
+
+def test_a_whole_answer_of_the_registry_brings_a_node_back_whose_address_another_service_had() -> None:
+    nodes = Nodes(2)
+    nodes.list.departed(nodes.target("n0"))
+    nodes.list.replace([Record(name="greeter", version="1", nodes=nodes.nodes)])
+    assert len(nodes.list) == 2
