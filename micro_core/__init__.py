@@ -1,11 +1,11 @@
 """Pluggable microservices: typed services that find, call, stream and publish to each other, and to Go Micro."""
 
 from micro_core import filters
-from micro_core._build import build
-from micro_core._client import Client
-from micro_core._handlers import endpoint, idempotent
-from micro_core._plugins import PluginHost
-from micro_core._proxy import with_options
+from micro_core._app.client import Client
+from micro_core._app.handlers import endpoint, idempotent
+from micro_core._app.proxy import with_options
+from micro_core._plugins.build import build
+from micro_core._plugins.host import PluginHost
 from micro_core.broker import Broker, PublishStats, Subscription
 from micro_core.client import Call, Caller, CallOptions, CallOptionsDict, ClientStream, Filter
 from micro_core.codec import Codec, Framing

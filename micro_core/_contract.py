@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from micro_core._handlers import endpoint_options, handler_of, request_picker
+from micro_core._app.handlers import endpoint_options, handler_of, request_picker
 from micro_core.errors import ConfigError, MicroError
 from micro_core.server import Handler, HandlerKind
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypedDict, TypeVar
 import msgspec
 from msgspec.structs import force_setattr
 
-from micro_core._near_miss import did_you_mean
+from micro_core._settings.near_miss import did_you_mean
 from micro_core.errors import BadRequest, ConfigError, Executed, MicroError
 from micro_core.registry import Node, Record
 

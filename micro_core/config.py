@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from micro_core._part import Part, parse_addresses, parse_part
-from micro_core._secrets import HIDDEN, hide_in_address, hide_in_mapping, hide_in_text
-from micro_core._settings_sources import (
+from micro_core._settings.secrets import HIDDEN, hide_in_address, hide_in_mapping, hide_in_text
+from micro_core._settings.sources import (
     Given,
     Rank,
     from_code,
     from_environment,
     from_file,
 )
-from micro_core._values import convert, valid
+from micro_core._settings.strings import Part, parse_addresses, parse_part
+from micro_core._settings.values import convert, valid
 from micro_core.client import LONGEST_SECONDS
 from micro_core.errors import ConfigError
 from micro_core.tls import Tls
@@ -177,7 +177,7 @@ def flags() -> argparse.ArgumentParser:
 
     It raises `ConfigError` instead of ending the process; ``--help`` still does.
     """
-    from micro_core._flags import flags_for
+    from micro_core._settings.flags import flags_for
 
     return flags_for(_help(), _REPEATED)
 
@@ -203,7 +203,7 @@ def load(
 
 
 def _from_flags(argv: Sequence[str]) -> dict[str, Given]:
-    from micro_core._flags import from_flags
+    from micro_core._settings.flags import from_flags
 
     return from_flags(argv, _help(), _REPEATED)
 

@@ -14,15 +14,15 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from micro_core._client import Client
-from micro_core._codec_set import CodecSet
+from micro_core._app.assembly import Parts, load_parts, load_settings
+from micro_core._app.client import Client
+from micro_core._app.debug import Debug, DebugCodec
+from micro_core._app.handlers import camel_case, endpoint_of, handler_of, with_class_options
+from micro_core._app.subscribers import Subscriber, Subscribers
 from micro_core._contract import handlers_of, unimplemented
-from micro_core._debug import Debug, DebugCodec
-from micro_core._handlers import camel_case, endpoint_of, handler_of, with_class_options
-from micro_core._owned_tasks import OwnedTasks
-from micro_core._parts import Parts, load_parts, load_settings
-from micro_core._plugins import PluginHost
-from micro_core._subscribers import Subscriber, Subscribers
+from micro_core._plugins.host import PluginHost
+from micro_core._runtime.owned_tasks import OwnedTasks
+from micro_core._wire.codec_set import CodecSet
 from micro_core.address import advertised, reach
 from micro_core.broker import Broker, DeadLetter, Subscription
 from micro_core.client import Caller
@@ -418,7 +418,7 @@ class Service:
         ``argv`` (default: the process's) holds flags (docs/configuration.md). ``backend`` is ``asyncio``, which runs on
         uvloop where that is installed, or ``trio``. Raises SystemExit with one sentence where a setting is wrong.
         """
-        from micro_core._process import run_process  # what a service in a process of others does not need
+        from micro_core._process.run import run_process  # what a service in a process of others does not need
 
         self._argv = tuple(sys.argv[1:] if argv is None else argv)
         run_process(self, lambda: self._running is not None, backend, lambda: load_settings(self._given, self._argv)[0])

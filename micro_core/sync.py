@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
-from micro_core._client import Client
+from micro_core._app.client import Client
+from micro_core._app.proxy import Proxy
 from micro_core._loop_thread import LoopThread
-from micro_core._proxy import Proxy
 from micro_core._sync_proxy import sync_proxy_class
 from micro_core.client import DEFAULT_OPTIONS, Call, CallOptionsDict, ClientStream, call_options
 from micro_core.errors import Closed, MicroError
@@ -23,7 +23,7 @@ from micro_core.errors import Closed, MicroError
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
-    from micro_core._plugins import PluginHost
+    from micro_core._plugins.host import PluginHost
     from micro_core.broker import Broker
     from micro_core.client import Caller
     from micro_core.codec import Codec

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from micro_core.builtin.broker_memory import MemoryBroker
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.builtin.memory.broker import MemoryBroker
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
+from micro_core.builtin.memory.transport import MemoryTransport
 from micro_core.client import ClientDefaults
 
 if TYPE_CHECKING:
-    from micro_core._client import Client
+    from micro_core._app.client import Client
     from micro_core.service import Service
 
 __all__ = ["MemoryNetwork", "World", "make_part", "world"]
@@ -35,7 +35,7 @@ class World:
 
     def client(self, name: str = "", **settings: Any) -> Client:
         """Return a client of this world, not entered yet; ``settings`` are those of `micro_core.Client`."""
-        from micro_core._client import Client
+        from micro_core._app.client import Client
 
         return Client(name, **{**self._parts(), **settings})
 
@@ -76,7 +76,7 @@ def make_part(
     """
     if not isinstance(plugin, str):
         return _called(plugin, options or {}, parts) if callable(plugin) else plugin
-    from micro_core._plugins import PluginHost
+    from micro_core._plugins.host import PluginHost
     from micro_core.config import parse_part
 
     query = "&".join(f"{quote(name, safe='')}={quote(str(value), safe='')}" for name, value in (options or {}).items())

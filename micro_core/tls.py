@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from micro_core._near_miss import did_you_mean
-from micro_core._tls_errors import explain
-from micro_core._values import convert, valid
+from micro_core._settings.near_miss import did_you_mean
+from micro_core._settings.values import convert, valid
+from micro_core._wire.tls_errors import explain
 from micro_core.address import is_loopback
 from micro_core.errors import ConfigError
 
@@ -97,7 +97,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("tls_key is set and tls_cert is not: a listener needs both")
         if self.client_ca and not self.cert:
             raise ConfigError("tls_client_ca is set and tls_cert is not: who asks for certificates needs its own")
-        from micro_core._tls_context import LiveContext
+        from micro_core._wire.tls_context import LiveContext
 
         return LiveContext(cert=self.cert, key=self.key, authorities=self.client_ca, server=True, protocols=protocols)
 
@@ -114,7 +114,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("tls_insecure_skip_verify and tls_ca or tls_pin exclude each other: what is trusted?")
         if self.insecure_skip_verify:
             log.warning("tls_insecure_skip_verify: whoever answers is taken for the right one, and can read everything")
-        from micro_core._tls_context import LiveContext, pin_of
+        from micro_core._wire.tls_context import LiveContext, pin_of
 
         return LiveContext(
             cert=self.cert,

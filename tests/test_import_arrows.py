@@ -29,7 +29,12 @@ def test_plugin_imports_public_names_of_the_core_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["import micro_core._runtime", "from micro_core._runtime import spawn", "from micro_core import _runtime"]
+    "line",
+    [
+        "import micro_core._runtime.runner",
+        "from micro_core._runtime.runner import spawn",
+        "from micro_core._runtime import runner",
+    ],
 )
 def test_private_import_is_noticed(line: str) -> None:
     assert list(private_names_imported(line)) != []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from micro_core._codec_set import CodecSet
+from micro_core._wire.codec_set import CodecSet
 from micro_core.errors import BadRequest
 from micro_core.transport import Request
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micro_core import ConfigError, build
-from micro_core._values import convert, parse_duration, valid
+from micro_core._settings.values import convert, parse_duration, valid
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -39,11 +39,11 @@ from micro_core import (
     Transport,
     filters,
 )
-from micro_core._wire_errors import error_to_wire
-from micro_core.builtin.client_rpc import RpcClient
+from micro_core._wire.errors import error_to_wire
 from micro_core.builtin.codec_bytes import BytesCodec
-from micro_core.builtin.codec_json import JsonCodec
-from micro_core.builtin.selector_roundrobin import RoundRobinSelector
+from micro_core.builtin.json.codec import JsonCodec
+from micro_core.builtin.rpc.client import RpcClient
+from micro_core.builtin.selectors.roundrobin import RoundRobinSelector
 from micro_core.client import ClientDefaults
 from micro_core.testing import world
 

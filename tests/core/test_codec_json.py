@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micro_core import ConfigError, DecodeError, EncodeError
-from micro_core.builtin.codec_json import JsonCodec, JsonRpcCodec, make_codec
+from micro_core.builtin.json.codec import JsonCodec, JsonRpcCodec, make_codec
 
 CODEC = JsonCodec()
 
@@ -317,7 +317,7 @@ def test_the_entry_point_gives_json_and_json_rpc() -> None:
 
 def test_pydantic_is_not_imported() -> None:
     program = (
-        "import sys; from micro_core.builtin.codec_json import JsonCodec; "
+        "import sys; from micro_core.builtin.json.codec import JsonCodec; "
         "codec = JsonCodec(); codec.decoder(dict)(codec.encode({})); codec.supports(object); "
         "sys.exit('pydantic' in sys.modules)"
     )

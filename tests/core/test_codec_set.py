@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import pytest
 
 from micro_core import BadRequest, Codec, EncodeError, Executed
-from micro_core._codec_set import CodecSet
+from micro_core._wire.codec_set import CodecSet
 from micro_core.builtin.codec_bytes import BytesCodec
-from micro_core.builtin.codec_json import JsonCodec, JsonRpcCodec
+from micro_core.builtin.json.codec import JsonCodec, JsonRpcCodec
 
 
 @dataclass

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micro_core import DecodeError
-from micro_core.builtin._jsonrpc import JsonRpcFraming
+from micro_core.builtin.json.envelope import JsonRpcFraming
 
 FRAMING = JsonRpcFraming()
 

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from micro_core import Change, ChangeKind, Channel, Endpoint, Executed, Filter, Node, Record, filters
-from micro_core._node_list import SELECTIONS_KEPT, NodeList, Target
-from micro_core._retry import Budget, backoff, may_retry
+from micro_core._calling.nodes import SELECTIONS_KEPT, NodeList, Target
+from micro_core._calling.retry import Budget, backoff, may_retry
 from micro_core.errors import (
     BadRequest,
     ConnectFailed,

@@ -17,8 +17,8 @@ from micro_core import (
     Service,
     hookimpl,
 )
-from micro_core._parts import Parts, load_parts
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core._app.assembly import Parts, load_parts
+from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_core.testing import make_part, world
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from micro_core import Codec, ConfigError, Node, PluginError, PluginNotFound, Registry, Selector, build, hookimpl
-from micro_core._plugins import PluginHost, installed, refresh
+from micro_core._plugins.host import PluginHost, installed, refresh
 from micro_core.config import parse_part
 
 
@@ -314,7 +314,7 @@ def test_failing_wrapper_is_named() -> None:
 def test_listing_names_the_built_ins_with_version_and_origin() -> None:
     (random,) = [one for one in installed() if (one.kind, one.name) == ("selector", "random")]
 
-    assert (random.distribution, random.value) == ("micro-core", "micro_core.builtin.selector_random")
+    assert (random.distribution, random.value) == ("micro-core", "micro_core.builtin.selectors.random")
     assert random.version
     assert random.origin
 

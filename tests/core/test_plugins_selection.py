@@ -3,7 +3,7 @@
 import pytest
 
 from micro_core import PluginError, PluginNotFound
-from micro_core._selection import Installed, Wanted, select
+from micro_core._plugins.entry_points import Installed, Wanted, select
 
 
 def offered(name: str, distribution: str = "micro-core", version: str = "0.1.0", kind: str = "registry") -> Installed:

@@ -11,15 +11,15 @@ import anyio
 import pytest
 
 from micro_core import BadRequest, Call, Context, InternalError, Limits, Node, NoNode, NotFound, Record
+from micro_core._app.handlers import endpoint_of, idempotent
 from micro_core._contract import handlers_of
-from micro_core._handlers import endpoint_of, idempotent
-from micro_core.builtin.client_rpc import RpcClient
-from micro_core.builtin.codec_json import JsonCodec
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
-from micro_core.builtin.selector_roundrobin import RoundRobinSelector
-from micro_core.builtin.server_rpc import RpcServer
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.builtin.json.codec import JsonCodec
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
+from micro_core.builtin.memory.transport import MemoryTransport
+from micro_core.builtin.rpc.client import RpcClient
+from micro_core.builtin.rpc.server import RpcServer
+from micro_core.builtin.selectors.roundrobin import RoundRobinSelector
 
 pytestmark = pytest.mark.anyio
 

@@ -15,15 +15,15 @@ import pytest
 import sniffio
 
 from micro_core import Call, CallOptions, Context, Handler, HandlerKind, InternalError, Limits, Timeout
-from micro_core._codec_set import CodecSet
-from micro_core._runtime import CALLS_PER_TURN, _Workers, open_runner
-from micro_core.builtin.client_rpc import RpcClient
-from micro_core.builtin.codec_json import JsonCodec
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
-from micro_core.builtin.selector_random import RandomSelector
-from micro_core.builtin.server_rpc import Dispatcher, RpcServer
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core._runtime.runner import CALLS_PER_TURN, _Workers, open_runner
+from micro_core._wire.codec_set import CodecSet
+from micro_core.builtin.json.codec import JsonCodec
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
+from micro_core.builtin.memory.transport import MemoryTransport
+from micro_core.builtin.rpc.client import RpcClient
+from micro_core.builtin.rpc.server import Dispatcher, RpcServer
+from micro_core.builtin.selectors.random import RandomSelector
 from micro_core.transport import Listener, Request
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from micro_core import CallOptionsDict, Channel, ConnectionLost, Context, Head, Limits, Message, Node, Request, Stream
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.builtin.memory.transport import MemoryTransport
 from micro_core.testing import world
 
 pytestmark = pytest.mark.anyio

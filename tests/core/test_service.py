@@ -38,7 +38,7 @@ from micro_core import (
     errors,
     idempotent,
 )
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_core.testing import world
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import pytest
 
-from micro_core._signals import ONE, EachOnce, stop_signals
+from micro_core._process.signals import ONE, EachOnce, stop_signals
 
 pytestmark = pytest.mark.anyio
 

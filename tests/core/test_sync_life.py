@@ -109,7 +109,7 @@ def test_a_client_that_nobody_closed_lets_the_program_end_and_is_closed() -> Non
     ended = run("""
         from micro_core import SyncClient
         from micro_core.testing import MemoryNetwork
-        from micro_core.builtin.registry_memory import MemoryRegistry
+        from micro_core.builtin.memory.registry import MemoryRegistry
 
         class Registry(MemoryRegistry):
             async def aclose(self):

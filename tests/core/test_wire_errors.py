@@ -23,7 +23,7 @@ from micro_core import (
     Unauthorized,
     Unavailable,
 )
-from micro_core._wire_errors import error_from_wire, error_to_wire
+from micro_core._wire.errors import error_from_wire, error_to_wire
 
 CLASSES: list[type[MicroError]] = [
     BadRequest,

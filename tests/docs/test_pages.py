@@ -20,7 +20,7 @@ PAGES = sorted(ROOT.glob("docs/*.md"))
 # Written to show where something of the reader's stands: these are what stands there.
 GIVEN = """
 from micro_core import *
-from micro_core.builtin.registry_memory import MemoryRegistry as MyRegistry
+from micro_core.builtin.memory.registry import MemoryRegistry as MyRegistry
 
 async def ship(event):
     pass

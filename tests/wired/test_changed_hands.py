@@ -25,8 +25,8 @@ from micro_core import (
     hookimpl,
     idempotent,
 )
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_core.middleware import CallNext
 from micro_transport_http import HttpTransport
 

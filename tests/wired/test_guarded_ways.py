@@ -14,9 +14,9 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from micro_core import ConnectionLost, Head, Node, PluginHost, Service, Tls
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
+from micro_core.builtin.memory.transport import MemoryTransport
 from micro_extension_auth import Auth, digest
 from micro_transport_http import HttpTransport
 

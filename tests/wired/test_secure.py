@@ -26,8 +26,8 @@ from micro_core import (
     Unauthorized,
     current_context,
 )
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_extension_auth import Auth, digest
 
 pytestmark = pytest.mark.anyio

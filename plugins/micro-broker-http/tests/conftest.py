@@ -14,8 +14,8 @@ from micro_broker_http.batch import decode_batch
 from micro_broker_http.envelope import Form
 from micro_broker_http.naming import BROADCAST
 from micro_core import Message, Node, Record
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
 
 
 @pytest.fixture

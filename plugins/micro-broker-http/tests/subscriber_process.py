@@ -7,8 +7,8 @@ import anyio
 
 from micro_broker_http import HttpBroker
 from micro_core import Subscription
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
 
 
 def say(line):

@@ -1,7 +1,7 @@
 """The core's own broker keeps what every broker promises."""
 
 from micro_conformance import BrokerConformance
-from micro_core.builtin.broker_memory import MemoryBroker
+from micro_core.builtin.memory.broker import MemoryBroker
 
 
 class TestMemory(BrokerConformance):

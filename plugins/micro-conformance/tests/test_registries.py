@@ -1,7 +1,7 @@
 """The core's own registries keep what every registry promises."""
 
 from micro_conformance import RegistryConformance
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_core.builtin.registry_static import StaticRegistry
 
 

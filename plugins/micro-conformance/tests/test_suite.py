@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from micro_conformance import RegistryConformance, SelectorConformance
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.registry import MemoryRegistry
 
 WITH_A_SERVER = """
 import pytest
 from micro_conformance import RegistryConformance
 from micro_conformance.suite import promise
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.registry import MemoryRegistry
 
 class Part(MemoryRegistry):
     def __init__(self, address, network=None):

@@ -1,7 +1,7 @@
 """The core's own transport keeps what every transport promises."""
 
 from micro_conformance import TransportConformance
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.builtin.memory.transport import MemoryTransport
 
 
 class TestMemory(TransportConformance):

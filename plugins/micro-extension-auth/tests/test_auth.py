@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from micro_core import Client, ConfigError, Context, Forbidden, MicroError, PluginHost, Service, Tls, Unauthorized
-from micro_core.builtin.memory_network import MemoryNetwork
-from micro_core.builtin.registry_memory import MemoryRegistry
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
+from micro_core.builtin.memory.transport import MemoryTransport
 from micro_extension_auth import Auth, digest
 from micro_extension_auth.files import from_environment
 

@@ -8,7 +8,7 @@ import os
 import sys
 
 from micro_core import MicroError, hookspecs
-from micro_core._plugins import PluginHost
+from micro_core._plugins.host import PluginHost
 from micro_core.config import load
 
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from micro_conformance import BrokerConformance
 from micro_core import Closed, Message, PublishError, PublishStats
-from micro_core.builtin.broker_memory import MemoryBroker
+from micro_core.builtin.memory.broker import MemoryBroker
 
 
 class Faulty(MemoryBroker):

@@ -4,8 +4,8 @@ from msgspec.structs import replace
 
 from micro_conformance import ClientConformance
 from micro_core import Closed, Conflict, Executed, NoNode, RemoteError, Timeout, Unavailable
-from micro_core.builtin._client_stream import RpcStream
-from micro_core.builtin.client_rpc import RpcClient
+from micro_core.builtin.rpc.client import RpcClient
+from micro_core.builtin.rpc.client_stream import RpcStream
 
 
 class RepliesAreMappings(RpcClient):

@@ -4,7 +4,7 @@ from typing import Any
 
 from micro_conformance import CodecConformance
 from micro_core import EncodeError
-from micro_core.builtin.codec_json import JsonRpcCodec
+from micro_core.builtin.json.codec import JsonRpcCodec
 
 
 class Sound(JsonRpcCodec):

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from micro_conformance import RegistryConformance
 from micro_core import ChangeKind, Node, RegistryError
-from micro_core.builtin.registry_memory import MemoryRegistry
+from micro_core.builtin.memory.registry import MemoryRegistry
 
 
 class Sound(MemoryRegistry):

@@ -4,7 +4,7 @@ import random
 
 from micro_conformance import SelectorConformance
 from micro_core import Node
-from micro_core.builtin.selector_p2c import P2cSelector
+from micro_core.builtin.selectors.p2c import P2cSelector
 
 
 class Sound(P2cSelector):

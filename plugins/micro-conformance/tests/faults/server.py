@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from micro_conformance import ServerConformance
 from micro_core import BadRequest, Conflict, HandlerKind, InternalError, Message, NotFound, Request
-from micro_core.builtin.server_rpc import RpcServer
+from micro_core.builtin.rpc.server import RpcServer
 
 
 class Faulty(RpcServer):

@@ -17,7 +17,7 @@ from micro_core import (
     Message,
     Timeout,
 )
-from micro_core.builtin.transport_memory import MemoryTransport
+from micro_core.builtin.memory.transport import MemoryTransport
 
 
 class Faulty(MemoryTransport):

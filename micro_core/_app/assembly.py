@@ -1,0 +1,164 @@
+"""The parts of one service or client: chosen by settings, made by the plugin host, opened and closed in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
+
+from micro_core._app.late_broker import LateBroker
+from micro_core._plugins.host import CONTRACTS, PluginHost
+from micro_core._wire.codec_set import CodecSet
+from micro_core.broker import Broker
+from micro_core.client import Caller, ClientDefaults
+from micro_core.codec import Codec
+from micro_core.config import Part, Settings, load, parse_part
+from micro_core.registry import Registry
+from micro_core.selector import Selector
+from micro_core.server import Server
+from micro_core.tls import Tls
+from micro_core.transport import Transport
+
+__all__ = ["Parts", "load_parts", "load_settings"]
+
+
+def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: PluginHost | None = None) -> Parts:
+    """Return the parts that settings and code ask for, made but not opened.
+
+    ``given`` are the values written in code: configuration strings, and instances, which are final; what is registered
+    with ``plugins`` goes before what is installed. Raises `ConfigError` and `PluginError`.
+    """
+    settings, instances = load_settings(given, argv)
+    host = (plugins or PluginHost()).restricted(allow=settings.plugins_allow, block=settings.plugins_block)
+    host.use_extensions(settings.extensions, source=settings.source("extensions"))
+    for kind, value in instances.items():
+        for one in _each(kind, value):
+            if not isinstance(one, str):
+                host.check(kind, one)
+    return Parts(settings, host, instances, given.get("tls") or settings.tls)
+
+
+def load_settings(given: Mapping[str, Any], argv: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:
+    """Return what settings and code say, and the parts that code gave as instances. Raises `ConfigError`."""
+    instances = {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
+    code = {name: value for name, value in given.items() if name not in instances and name != "tls"}
+    return load(code=code, environ=os.environ, argv=argv), instances
+
+
+def _is_instance(kind: str, value: Any) -> bool:
+    """Tell whether a part, or one of several codecs, is given as an object rather than as text."""
+    return value is not None and not all(isinstance(one, str) for one in _each(kind, value))
+
+
+def _each(kind: str, value: Any) -> Sequence[Any]:
+    return value if kind == "codec" and isinstance(value, list | tuple) else (value,)
+
+
+class Parts:
+    """One object for each kind, opened and closed together; the broker when it is first needed."""
+
+    def __init__(self, settings: Settings, host: PluginHost, instances: Mapping[str, Any], tls: Tls) -> None:
+        self.settings = settings
+        self.host = host
+        self._instances = instances
+        self.tls = tls
+        self._guards = host.guards()
+        self.registry = cast(Registry, self._make("registry", settings.registry))
+        self.selector = cast(Selector, self._make("selector", settings.selector))
+        self.transport = cast(
+            Transport,
+            self._make(
+                "transport",
+                settings.transport,
+                pool_size=settings.client_pool_size,
+                pool_ttl=settings.client_pool_ttl,
+                tls=self.tls,
+            ),
+        )
+        self.codecs = self._make_codecs()
+        self.codec_set = CodecSet(self.codecs)
+        self.late_broker = LateBroker(self._broker_maker())
+        self.caller = cast(
+            Caller,
+            self._make(
+                "client",
+                settings.client,
+                registry=self.registry,
+                selector=self.selector,
+                transport=self.transport,
+                codecs=self.codecs,
+                middleware=host.middleware("call"),
+                defaults=ClientDefaults(
+                    service=settings.server_name,
+                    timeout=settings.client_request_timeout,
+                    retries=settings.client_retries,
+                    proxy=settings.proxy,
+                    proxy_address=settings.proxy_address,
+                    propagate=settings.propagate,
+                ),
+            ),
+        )
+
+    def _make(self, kind: str, part: Part, **made: Any) -> Any:
+        return self._instances[kind] if kind in self._instances else self.host.make(part, **made)
+
+    def _make_codecs(self) -> tuple[Codec, ...]:
+        wanted = self._instances.get("codec", self.settings.codec)
+        codecs: list[Codec] = []
+        for one in _each("codec", wanted):
+            part = parse_part("codec", one, "argument codec=") if isinstance(one, str) else one
+            if not isinstance(part, Part):
+                codecs.append(part)
+            elif not part.optional or self.host.offers("codec", part.name):
+                codecs += self.host.make(part)
+        return tuple(codecs)
+
+    def _broker_maker(self) -> Callable[[], Broker]:
+        """Return what gives the broker: made now, so that its settings are checked, and opened when it is needed.
+
+        Where nobody chose one and the default is not installed, that is an error for whoever publishes, and no other.
+        """
+        given = {
+            "registry": self.registry,
+            "tls": self.tls,
+            "guards": self._guards,
+            "credentials": self.host.credentials(),
+        }
+
+        def make() -> Broker:
+            return cast(Broker, self._make("broker", part, **given))
+
+        part = self.settings.broker
+        if part.source == "default" and not self.host.offers("broker", part.name):
+            return make
+        broker = make()
+        return lambda: broker
+
+    def make_server(self, codecs: Sequence[Codec]) -> Server:
+        """Return the server; ``codecs`` come after the configured ones."""
+        return cast(
+            Server,
+            self._make(
+                "server",
+                self.settings.server,
+                transport=self.transport,
+                codecs=(*self.codecs, *codecs),
+                middleware=self.host.middleware("handler"),
+                guards=self._guards,
+            ),
+        )
+
+    async def broker(self) -> Broker:
+        """Return the broker, which is made and opened by the first who needs it. Raises as `PluginHost.make`."""
+        return await self.late_broker.get()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open everything, and close it in reverse order."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.registry)
+            await stack.enter_async_context(self.transport)
+            await stack.enter_async_context(self.late_broker)
+            await stack.enter_async_context(self.caller)
+            yield

@@ -1,0 +1,85 @@
+"""From a plugin's options, which are texts, to the constructor that they are for."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from micro_core._settings.near_miss import did_you_mean
+from micro_core._settings.secrets import HIDDEN, is_secret
+from micro_core._settings.values import convert, convertible, valid
+from micro_core.errors import ConfigError
+
+__all__ = ["build"]
+
+Built = TypeVar("Built")
+
+
+def build(cls: Callable[..., Built], options: Mapping[str, str], /, **given: Any) -> Built:
+    """Call ``cls`` with ``given`` and with the texts of ``options``, each read as its parameter is annotated.
+
+    ``str``, ``int``, ``bool``, ``float`` (a number or a Go duration, in seconds), `Path`, enums, `Literal`, lists and
+    tuples of these (separated by commas) and unions with None can be read; parameters of other types, and those in
+    ``given``, are no options. Raises `ConfigError` for an option that is unknown, missing or of a wrong value.
+    """
+    known = _options_of(cls, without=given)
+    arguments = {name: _read(cls, name, text, known) for name, text in options.items()}
+    missing = [name for name in _required(cls) if name not in arguments and name not in given]
+    if missing:
+        raise ConfigError(f"{_name(cls)} needs the option {missing[0]!r}; write it as ?{missing[0]}=…")
+    return cls(**given, **arguments)
+
+
+def _read(cls: Callable[..., Any], name: str, text: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        options = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"{_name(cls)} has no option {name!r}{did_you_mean(name, known)}; its options: {options}")
+    try:
+        return convert(text, known[name])
+    except ValueError as error:
+        shown = HIDDEN if is_secret(name) else text[:100]
+        raise ConfigError(
+            f"option {name}={shown!r} of {_name(cls)} is not valid: write {valid(known[name])}"
+        ) from error
+
+
+def _options_of(cls: Callable[..., Any], *, without: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a text can be read for, with their annotations."""
+    hints = _hints(cls)
+    names = [parameter.name for parameter in _parameters(cls) if parameter.name not in without]
+    return {name: hints[name] for name in names if name in hints and convertible(hints[name])}
+
+
+def _required(cls: Callable[..., Any]) -> list[str]:
+    return [parameter.name for parameter in _parameters(cls) if parameter.default is parameter.empty]
+
+
+def _parameters(cls: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(cls).parameters.values()
+    return [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+
+
+def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations; a name that exists for type checkers alone becomes a type that no text is read as."""
+    function = cls.__init__ if isinstance(cls, type) else cls  # type: ignore[misc]
+    for_type_checkers: dict[str, Any] = {}
+    while True:
+        try:
+            return typing.get_type_hints(function, localns=for_type_checkers, include_extras=True)
+        except NameError as error:
+            if error.name is None or error.name in for_type_checkers:
+                raise
+            for_type_checkers[error.name] = _Unreadable
+
+
+class _Unreadable:
+    """Stands for a type that is imported under ``TYPE_CHECKING``."""
+
+    def __class_getitem__(cls, item: Any) -> type:
+        return cls
+
+
+def _name(cls: Callable[..., Any]) -> str:
+    return getattr(cls, "__name__", repr(cls))

@@ -1,0 +1,1 @@
+"""The seam between handlers and the event loop."""

@@ -1,0 +1,1 @@
+"""What every peer must agree on: errors as JSON, content types, and TLS."""

@@ -1,0 +1,1 @@
+"""The codec ``json`` and the json-rpc envelope of legacy peers."""

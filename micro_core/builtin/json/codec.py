@@ -1,0 +1,84 @@
+"""The json codec: everything that is neither bytes nor a protobuf message travels so, unless asked otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+from micro_core.builtin.json.envelope import JsonRpcFraming
+from micro_core.builtin.json.payload_types import decode_function, encode_model, why_not
+from micro_core.builtin.json.reader import json_reader
+from micro_core.codec import Codec
+from micro_core.errors import DecodeError, EncodeError
+from micro_core.hookspecs import hookimpl
+
+__all__ = ["JsonCodec", "JsonRpcCodec", "make_codec"]
+
+_ZEROS = (b"null", b"[]", b'""', b"0", b"false", b"{}")
+"""The zero values of Go; an empty body is the first that the type takes (docs/wire.md §3.3)."""
+
+
+class JsonCodec(Codec):
+    """``application/json`` by msgspec, and by pydantic for its own models.
+
+    Unknown fields are ignored. JSON knows no NaN and no infinity: floats that are neither number become null.
+    """
+
+    name = "json"
+    content_type = "application/json"
+    legacy_content_type = "application/json-rpc"
+
+    def __init__(self) -> None:
+        self._encode = msgspec.json.Encoder(enc_hook=encode_model).encode
+
+    def supports(self, type: Any) -> bool:
+        return not why_not(type)
+
+    def native(self, type: Any) -> bool:
+        return type is None or type is NoneType
+
+    def encode(self, value: Any) -> bytes:
+        try:
+            return self._encode(value)
+        except RecursionError as error:
+            raise EncodeError(f"{type(value).__qualname__} is nested too deep, or holds itself") from error
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise EncodeError(f"{type(value).__qualname__} cannot be written as JSON: {error}") from error
+
+    def decoder(self, type: Any) -> Callable[[bytes], Any]:
+        read = json_reader(decode_function(type))
+
+        def decode(body: bytes) -> Any:
+            return read(body) if body else _zero(read)
+
+        return decode
+
+
+class JsonRpcCodec(JsonCodec):
+    """``application/json-rpc``: what Go's legacy clients and servers put round the same JSON (docs/wire.md §3.5)."""
+
+    name = "json-rpc"
+    content_type = "application/json-rpc"
+    legacy_content_type = ""
+    framing = JsonRpcFraming()
+
+    def native(self, type: Any) -> bool:
+        return False
+
+
+def _zero(read: Callable[[bytes], Any]) -> Any:
+    for zero in _ZEROS:
+        try:
+            return read(zero)
+        except DecodeError as error:
+            refused = error
+    raise DecodeError(f"the body is empty: {refused.detail}")
+
+
+@hookimpl
+def make_codec() -> Sequence[Codec]:
+    """Return the codec of this entry point, and the one for legacy peers."""
+    return [JsonCodec(), JsonRpcCodec()]

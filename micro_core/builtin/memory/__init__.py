@@ -1,0 +1,1 @@
+"""The network inside one process: registry, transport and broker ``memory``."""

@@ -1,0 +1,88 @@
+"""The network inside a process: what the memory registry, transport and broker of one world share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING
+
+from micro_core.builtin.literal_address import join_address, split_address
+from micro_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from micro_core.builtin.memory.group import Group
+    from micro_core.builtin.memory.registry import NodeKey, Published, Watcher
+    from micro_core.builtin.memory.transport import MemoryListener
+
+__all__ = ["MemoryNetwork"]
+
+FIRST_PORT = 40001
+WILDCARDS = ("0.0.0.0", "::")
+
+
+class MemoryNetwork:
+    """Where memory parts meet: nodes and who watches them, listeners by address, subscribers by topic.
+
+    A part that is built while a network is current joins it; any other has a network of its own, so that two services
+    in one process do not meet unless they shall (`micro_core.testing.world`). One network belongs to one event loop.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[NodeKey, Published] = {}
+        self.watchers: set[Watcher] = set()
+        self.listeners: dict[str, MemoryListener] = {}
+        self.groups: dict[str, list[Group]] = {}
+        self._ports = count(FIRST_PORT)
+
+    @staticmethod
+    def join() -> MemoryNetwork:
+        """Return the current network, or a new one where none is."""
+        return _current.get() or MemoryNetwork()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Have parts that are built inside this context join this network."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def free_address(self, host: str = "127.0.0.1") -> str:
+        """Return an address on ``host`` that nobody had before."""
+        while (address := join_address(host, next(self._ports))) in self.listeners:
+            pass
+        return address
+
+    def bind(self, address: str, listener: MemoryListener) -> str:
+        """Give out an address, a fresh one for port 0, and return it. Raises `ConfigError` where it is in use."""
+        try:
+            host, port = split_address(f"0.0.0.0{address}" if address.startswith(":") else address)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        bound = self.free_address(host) if port == 0 else join_address(host, port)
+        if bound in self.listeners:
+            raise ConfigError(f"address {bound} is in use; choose another, or port 0 for any")
+        self.listeners[bound] = listener
+        return bound
+
+    def unbind(self, address: str) -> None:
+        """Free an address."""
+        self.listeners.pop(address, None)
+
+    def listener(self, address: str) -> MemoryListener | None:
+        """Return who listens on ``address``, itself or by a wildcard."""
+        if found := self.listeners.get(address):
+            return found
+        port = split_address(address)[1]
+        return next(
+            (self.listeners[wild] for host in WILDCARDS if (wild := join_address(host, port)) in self.listeners), None
+        )
+
+    def __repr__(self) -> str:
+        return f"<MemoryNetwork {len(self.nodes)} nodes, {len(self.listeners)} listeners, {len(self.groups)} topics>"
+
+
+_current: ContextVar[MemoryNetwork | None] = ContextVar("micro_memory_network", default=None)

@@ -1,0 +1,252 @@
+"""The server ``rpc``: answers Go Micro's calls, streams and events (docs/wire.md §3, §4.3)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+
+from micro_core._plugins.build import build
+from micro_core._runtime.runner import Job, Runner, clock, open_runner
+from micro_core._wire.codec_set import CodecSet
+from micro_core._wire.errors import EOS
+from micro_core.builtin._server_purpose import Purpose, content_type_of, purpose_of
+from micro_core.builtin.rpc.exchange import EventExchange, Exchange, refuse
+from micro_core.builtin.rpc.guard import ask
+from micro_core.builtin.rpc.server_route import ServerRoute, route_of
+from micro_core.builtin.rpc.server_stream import LeftStream, RefusedStream, StreamExchange
+from micro_core.codec import Codec
+from micro_core.errors import BadRequest, MicroError, NotFound, Timeout
+from micro_core.hookspecs import hookimpl
+from micro_core.middleware import Guard, HandlerMiddleware
+from micro_core.server import Handler, HandlerKind, OnEvent, Running, Server
+from micro_core.transport import Limits, Listener, Request, Transport
+
+__all__ = ["RpcServer"]
+
+log = logging.getLogger("micro.server")
+
+
+@hookimpl
+def make_server(
+    transport: Transport,
+    codecs: Sequence[Codec],
+    middleware: Sequence[HandlerMiddleware],
+    guards: Sequence[Guard],
+    options: Mapping[str, str],
+) -> Server:
+    return build(RpcServer, options, transport=transport, codecs=codecs, middleware=middleware, guards=guards)
+
+
+class RpcServer(Server):
+    """Answers calls over any transport.
+
+    ``any_service``: take calls that name another service as well, as a proxy has to (`MICRO_PROXY`); others refuse
+    them, since their address may have been another's (docs/server.md).
+    """
+
+    name = "rpc"
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        codecs: Sequence[Codec],
+        middleware: Sequence[HandlerMiddleware] = (),
+        guards: Sequence[Guard] = (),
+        any_service: bool = False,
+    ) -> None:
+        self._any_service = any_service
+        self._transport = transport
+        self._codecs = CodecSet(codecs)
+        self._middleware = tuple(middleware)
+        self._guards = tuple(guards)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return {"protocol": "mucp", "server": "mucp", "transport": self._transport.name, **self._transport.metadata}
+
+    def serve(
+        self, service: str, address: str, handlers: Mapping[str, Handler], on_event: OnEvent, limits: Limits
+    ) -> AbstractAsyncContextManager[Running]:
+        return self._serve(service, address, handlers, on_event, limits)
+
+    @asynccontextmanager
+    async def _serve(
+        self, service: str, address: str, handlers: Mapping[str, Handler], on_event: OnEvent, limits: Limits
+    ) -> AsyncIterator[Running]:
+        async with open_runner() as runner:
+            dispatcher = Dispatcher(
+                service,
+                handlers,
+                on_event,
+                self._codecs,
+                middleware=self._middleware,
+                guards=self._guards,
+                any_service=self._any_service,
+                runner=runner,
+            )
+            async with self._transport.listen(address, dispatcher.receive, limits) as listener:
+                yield _Running(listener, dispatcher)
+
+
+class Dispatcher:
+    """Finds what a request is for, and hands it to the runner. Everything in it is synchronous."""
+
+    def __init__(
+        self,
+        service: str,
+        handlers: Mapping[str, Handler],
+        on_event: OnEvent,
+        codecs: CodecSet,
+        *,
+        middleware: Sequence[HandlerMiddleware],
+        guards: Sequence[Guard],
+        runner: Runner,
+        any_service: bool = False,
+    ) -> None:
+        self.service = service
+        self._name = service.encode()
+        self._any_service = any_service
+        self._handlers = {name.encode(): handler for name, handler in handlers.items()}
+        self._on_event = on_event
+        self._codecs = codecs
+        self._middleware = middleware
+        self._guards = guards
+        self._runner = runner
+        self._routes: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
+        self._coded: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
+        self._now = clock()
+        self.draining = False
+        self.in_flight = 0
+        self.on_idle: Callable[[], None] | None = None
+
+    def receive(self, request: Request) -> None:
+        """Take a request from the transport: every way to a handler leads through here, and past the guards.
+
+        A known route is the short cut of calls that name this service, where there are no guards.
+        """
+        headers, stream = request.headers, request.stream
+        if stream is not None and headers.get(b"Micro-Error") == EOS:
+            self._start(LeftStream(self, request, stream))
+            return
+        get = headers.get
+        route = self._routes.get((get(b"Micro-Endpoint", b""), get(b"Content-Type", b""), get(b"Micro-Service", b"")))
+        if route is None or self.draining or b"Micro-Topic" in headers or b"X-Micro-Topic" in headers:
+            try:
+                route = self._admit(request)
+            except MicroError as error:
+                self.refuse(request, error)
+                return
+            if route is None:
+                return
+        timeout = headers.get(b"Timeout")
+        deadline = math.inf if timeout is None else self._now() + seconds_from_wire(timeout)
+        self.in_flight += 1
+        if stream is None:
+            self._runner.submit(Exchange(self, route, request, deadline))
+        else:
+            self._runner.submit(StreamExchange(self, route, request, stream, deadline))
+
+    def refuse(self, request: Request, error: MicroError) -> None:
+        """Answer an error, and handle nothing."""
+        content_type, _ = content_type_of(request)
+        framing = self._codecs.framing(content_type.decode("latin-1"))
+        if request.stream is None:
+            refuse(self, request, error, framing)
+        else:
+            self._start(RefusedStream(self, request, request.stream, error, framing))
+
+    def finished(self) -> None:
+        """Count down a request."""
+        self.in_flight -= 1
+        if self.in_flight == 0 and self.on_idle is not None:
+            self.on_idle()
+
+    def _start(self, job: Job) -> None:
+        self.in_flight += 1
+        self._runner.submit(job)
+
+    def _admit(self, request: Request) -> ServerRoute | None:
+        """Return the route of a request; None where it was an event, which is under way by then.
+
+        Raises what the guards raise, and `NotFound`, `BadRequest` and `Timeout` for requests that cannot be handled.
+        """
+        purpose = purpose_of(request, self._codecs)
+        if purpose.service and purpose.service != self._name and not self._any_service:
+            meant = purpose.service.decode("utf-8", "replace")[:200]
+            raise NotFound(f"here is {self.service}, not {meant!r}: look for its address again")
+        if self._guards:
+            ask(self._guards, self.service, request, purpose)
+        if self.draining:
+            raise Timeout(f"{self.service} is stopping: try another node")
+        if purpose.topic:
+            self._start(EventExchange(self, self._on_event, purpose.topic, request))
+            return None
+        handler = self._handlers.get(purpose.endpoint)
+        if handler is None:
+            raise self._unknown(purpose.endpoint)
+        if request.stream is None and handler.kind is not HandlerKind.UNARY:
+            raise BadRequest(f"{handler.name} is a {handler.kind} endpoint: open it as a stream")
+        return self._route(request, handler, purpose)
+
+    def _route(self, request: Request, handler: Handler, purpose: Purpose) -> ServerRoute:
+        """Return how a handler is called, and keep it where the next request like this one need not be looked at."""
+        content_type = purpose.content_type
+        asked = request.headers.get(b"Content-Type") or content_type
+        known = self._coded.get((purpose.endpoint, content_type, asked))
+        if known is None:
+            known = route_of(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
+            self._coded[purpose.endpoint, content_type, asked] = known
+        get = request.headers.get
+        by_its_head = purpose.endpoint == get(b"Micro-Endpoint") and self._name == get(b"Micro-Service")
+        if by_its_head and content_type == asked and handler.kind is HandlerKind.UNARY and not self._guards:
+            self._routes[purpose.endpoint, content_type, self._name] = known
+        return known
+
+    def _unknown(self, endpoint: bytes) -> MicroError:
+        name = endpoint.decode("utf-8", "replace")
+        if not name:
+            return BadRequest("the request names no endpoint: send the header Micro-Endpoint: Type.Method")
+        if name.count(".") != 1:
+            return BadRequest(f"endpoint {name[:200]!r} is not of the form 'Type.Method'")
+        listed = sorted(handler.name for handler in self._handlers.values() if not handler.internal)
+        return NotFound(f"{self.service} has no endpoint {name[:200]!r}; it has: {', '.join(listed[:50]) or 'none'}")
+
+
+class _Running(Running):
+    """A listener and what is under way behind it."""
+
+    def __init__(self, listener: Listener, dispatcher: Dispatcher) -> None:
+        self._listener = listener
+        self._dispatcher = dispatcher
+
+    def __repr__(self) -> str:
+        state = "draining" if self._dispatcher.draining else "serving"
+        return f"<RpcServer {self._dispatcher.service} at {self.address} {state}, {self.in_flight} in flight>"
+
+    @property
+    def address(self) -> str:
+        return self._listener.address
+
+    @property
+    def in_flight(self) -> int:
+        return self._dispatcher.in_flight
+
+    async def drain(self) -> None:
+        self._dispatcher.draining = True
+        await self._listener.stop_accepting()
+        if self._dispatcher.in_flight:
+            idle = anyio.Event()
+            self._dispatcher.on_idle = idle.set
+            await idle.wait()
+
+
+def seconds_from_wire(timeout: bytes) -> float:
+    """Return a ``Timeout`` header, decimal nanoseconds, in seconds; a malformed one is ignored (docs/wire.md §3.3)."""
+    if not timeout.isdigit() or len(timeout) > 19:
+        return math.inf
+    return int(timeout) / 1e9

@@ -1,0 +1,199 @@
+"""A stream under way on the server (docs/wire.md §3.4, docs/protocol.md §5)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from micro_core._wire.errors import EOS, error_from_wire, error_to_wire
+from micro_core.builtin.rpc.exchange import NOTHING, Fence
+from micro_core.builtin.rpc.server_route import ServerRoute
+from micro_core.codec import Framing
+from micro_core.context import Context
+from micro_core.errors import BadRequest, ConnectionLost, Executed, MicroError
+from micro_core.message import Headers
+from micro_core.middleware import fold
+from micro_core.server import HandlerKind
+from micro_core.transport import Head, Request, Stream
+
+if TYPE_CHECKING:
+    from micro_core.builtin.rpc.server import Dispatcher
+
+__all__ = ["LeftStream", "RefusedStream", "StreamExchange"]
+
+ENDING_SECONDS = 1.0
+"""How long the last message of a stream may take to leave when the handler was cut short."""
+
+
+class _Requests:
+    """The messages of the caller, decoded, until its end of stream."""
+
+    def __init__(self, stream: Stream, route: ServerRoute) -> None:
+        self._stream = stream
+        self._route = route
+        self._ended = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        message = await self._stream.receive()
+        error = message.headers.get(b"Micro-Error")
+        if not error:
+            framing = self._route.framing
+            return self._route.decode(message.body if framing is None else framing.unpack_request(message.body)[2])
+        self._ended = True
+        if error == EOS:
+            raise StopAsyncIteration
+        raise error_from_wire(error)
+
+
+class StreamExchange(Fence):
+    """A request that opened a stream, of any kind of handler."""
+
+    __slots__ = ("head", "route", "stream")
+
+    def __init__(
+        self, dispatcher: Dispatcher, route: ServerRoute, request: Request, stream: Stream, deadline: float
+    ) -> None:
+        super().__init__(dispatcher, request, deadline)
+        self.route = route
+        self.stream = stream
+        self.head = _head(request)
+
+    async def run(self) -> None:
+        end: Headers = {b"Micro-Error": EOS}
+        try:
+            await self._handle(self.context(self.route.handler.name))
+            if self.route.handler.kind is HandlerKind.UNARY:
+                end = NOTHING  # one answer, and no end of stream
+        except ConnectionLost as error:
+            end = {b"Micro-Error": self.failure(error).encode()}  # of a call that the handler made, or of nobody's use
+        except BaseException as error:
+            end = {b"Micro-Error": self.failure(error).encode()}
+            if self.ends(error):
+                await self._finish(end)
+                raise
+        await self._finish(end)
+
+    async def _handle(self, context: Context) -> None:
+        """Call the handler with what it takes, middleware round it, and send what it gives."""
+        route, kind = self.route, self.route.handler.kind
+        argument: Any = _Requests(self.stream, route)
+        if kind is HandlerKind.UNARY:
+            body = self.request.body
+            argument = route.decode(body if route.framing is None else route.framing.unpack_request(body)[2])
+        elif kind is HandlerKind.SERVER_STREAM:
+            argument = await anext(argument, _MISSING)
+            if argument is _MISSING:
+                raise BadRequest(f"{route.handler.name}: the stream ended before its argument")
+            self.stream.discard()
+        self.started = True
+        await fold(self._drive, route.middleware)(context, argument)
+
+    async def _drive(self, context: Context, argument: Any) -> None:
+        handler = self.route.handler
+        if handler.kind in (HandlerKind.UNARY, HandlerKind.CLIENT_STREAM):
+            await self._send(await handler.function(context, argument))
+            return
+        replies = handler.function(context, argument)
+        async with AsyncExitStack() as cleanup:
+            if hasattr(replies, "aclose"):
+                cleanup.push_async_callback(replies.aclose)
+            async for reply in replies:
+                await self._send(reply)
+
+    @property
+    def _id(self) -> int:
+        """The caller's number, for the envelope of a legacy peer."""
+        text = self.request.headers.get(b"Micro-Id", b"")
+        return int(text) if text.isdigit() and len(text) < 20 else 0
+
+    async def _send(self, reply: Any) -> None:
+        try:
+            body = self.route.encode(reply)
+        except MicroError as error:
+            raise TypeError(f"{self.route.handler.name} gave {type(reply).__name__}: {error}") from error
+        if self.route.framing is not None:
+            body = self.route.framing.pack_reply(self.route.handler.name, self._id, body, "")
+        await self.stream.send(self.head, NOTHING, body)
+
+    async def _finish(self, end: Headers) -> None:
+        """Say how it ended, unless nobody is there any more, and let go."""
+        gone = self.request.abandon is None and self.scope is not None and self.scope.cancel_called
+        self.request.abandon = None
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + ENDING_SECONDS):
+            try:
+                if end and not gone:
+                    await self.stream.send(self.head, end, _ending(self.route.framing, self.route.handler.name, end))
+            except MicroError:
+                pass
+        with anyio.CancelScope(shield=True):
+            await self.stream.aclose()
+        self.dispatcher.finished()
+
+
+class RefusedStream(Fence):
+    """A stream that gets an error in place of a handler."""
+
+    __slots__ = ("error", "framing", "stream")
+
+    def __init__(
+        self, dispatcher: Dispatcher, request: Request, stream: Stream, error: MicroError, framing: Framing | None
+    ) -> None:
+        super().__init__(dispatcher, request, anyio.current_time() + ENDING_SECONDS)
+        self.stream = stream
+        self.error = error
+        self.framing = framing
+
+    async def run(self) -> None:
+        self.error.executed = Executed.NO
+        end = {b"Micro-Error": error_to_wire(self.error, self.dispatcher.service).encode()}
+        try:
+            await self.stream.send(_head(self.request), end, _ending(self.framing, "", end))
+        except MicroError:
+            pass
+        finally:
+            self.request.abandon = None
+            with anyio.CancelScope(shield=True):
+                await self.stream.aclose()
+            self.dispatcher.finished()
+
+
+class LeftStream(Fence):
+    """A stream whose first message is its end: one that has ended here already, or never was; nothing is answered.
+
+    It is closed, as Go Micro does from v5.1 on (docs/wire.md §3.4), so that it holds no connection.
+    """
+
+    __slots__ = ("stream",)
+
+    def __init__(self, dispatcher: Dispatcher, request: Request, stream: Stream) -> None:
+        super().__init__(dispatcher, request, anyio.current_time() + ENDING_SECONDS)
+        self.stream = stream
+
+    async def run(self) -> None:
+        self.request.abandon = None
+        with anyio.CancelScope(shield=True):
+            await self.stream.aclose()
+        self.dispatcher.finished()
+
+
+_MISSING = object()
+
+
+def _ending(framing: Framing | None, endpoint: str, end: Headers) -> bytes:
+    """Return the body of a stream's last message: a legacy peer reads its envelope first (docs/wire.md §3.5)."""
+    return b"" if framing is None else framing.pack_reply(endpoint, 0, b"", end[b"Micro-Error"].decode())
+
+
+def _head(request: Request) -> Head:
+    """Return the headers of every answer on a stream."""
+    headers = request.headers
+    names = (b"Content-Type", b"Micro-Id", b"Micro-Stream")
+    return Head({name: headers[name] for name in names if name in headers})

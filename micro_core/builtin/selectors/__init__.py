@@ -1,0 +1,1 @@
+"""The selectors: which of the nodes that can answer shall."""
