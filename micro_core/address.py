@@ -1,4 +1,4 @@
-"""The address that a node is registered with (docs/wire.md §1.10)."""
+"""Addresses as texts: ``host:port`` taken apart and put together, and the one that a node is registered with."""
 
 from __future__ import annotations
 
@@ -6,32 +6,43 @@ import ipaddress
 
 from micro_core.errors import ConfigError
 
-__all__ = ["advertised", "has_port", "is_loopback", "reach"]
+__all__ = [
+    "EVERYWHERE",
+    "advertised",
+    "has_port",
+    "is_loopback",
+    "join_address",
+    "port_range",
+    "reach",
+    "split_address",
+]
+
+EVERYWHERE = ("", "*", "0.0.0.0", "::")
+"""The hosts that stand for every interface: of IPv4 alone for ``0.0.0.0``, of both families for the others."""
 
 _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of documentation networks: connecting a UDP socket to one sends nothing, and tells the way out."""
 
 
 def advertised(bound: str, advertise: str) -> str:
-    """Return the literal ``host:port`` that others shall use.
+    """Return the literal ``host:port`` that others shall use (docs/wire.md §1.10).
 
     ``advertise`` (``host`` or ``host:port``) goes before ``bound``; an unspecified host is replaced by the address of
     the interface that leads out of this machine, the loopback one where there is none. Raises `ConfigError`.
     """
-    bound_host, _, port = bound.rpartition(":")
+    host, port = split_address(bound)
     if advertise:
-        host, _, own_port = advertise.rpartition(":") if has_port(advertise) else (advertise, "", "")
-        return f"{_literal(host, advertise)}:{own_port or port}"
-    host = bound_host.strip("[]")
-    if host in ("", "0.0.0.0", "::"):
-        return f"{_way_out()}:{port}"
-    return f"{_literal(host, bound)}:{port}"
+        host, port = split_address(advertise) if has_port(advertise) else (advertise.strip("[]"), port)
+        return join_address(_literal(host, advertise), port)
+    if host in EVERYWHERE:
+        return join_address(_way_out(), port)
+    return join_address(_literal(host, bound), port)
 
 
 def reach(bound: str) -> str:
     """Say who can reach an address."""
-    host = bound.rpartition(":")[0].strip("[]")
-    if host in ("", "0.0.0.0", "::"):
+    host, _ = split_address(bound)
+    if host in EVERYWHERE:
         return "whoever reaches any interface of this machine"
     return "this machine only" if is_loopback(bound) else f"whoever reaches {host}"
 
@@ -47,17 +58,58 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def split_address(address: str) -> tuple[str, int]:
+    """Return the host, without its brackets, and the port of ``host:port``. Raises `ConfigError`."""
+    host, port = _split(address)
+    return host, _port(port, address)
+
+
+def port_range(address: str) -> tuple[str, range]:
+    """Return the host and the ports of ``host:5000-6000``, or of ``host:port``. Raises `ConfigError`."""
+    host, ports = _split(address)
+    first, dash, last = ports.partition("-")
+    low = _port(first, address)
+    high = _port(last, address) if dash else low
+    if high < low:
+        raise ConfigError(f"{address!r}: the range of ports is empty")
+    return host, range(low, high + 1)
+
+
+def join_address(host: str, port: int) -> str:
+    """Return ``host:port``, an IPv6 host in brackets, an IPv4 one without its IPv6 prefix (RFC 4291 §2.5.5.2)."""
+    if ":" not in host:
+        return f"{host}:{port}"
+    mapped = host[7:] if host[:7].lower() == "::ffff:" and "." in host else ""
+    return f"{mapped}:{port}" if mapped else f"[{host}]:{port}"
+
+
 def has_port(text: str) -> bool:
     """Return whether an address, ``host`` or ``host:port``, says a port."""
     return text.endswith("]") is False and (text.count(":") == 1 or text.startswith("["))
 
 
+def _split(address: str) -> tuple[str, str]:
+    host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host or "[" in host or "]" in host:
+        raise ConfigError(f"{address!r} is no address; write host:port, an IPv6 host in brackets")
+    if not colon or any(letter <= " " or letter > "~" for letter in host):
+        raise ConfigError(f"{address!r} is no address; write host:port, for example 127.0.0.1:8080")
+    return host, port
+
+
+def _port(text: str, address: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) < 65536):
+        raise ConfigError(f"{address!r}: the port must be a number from 0 to 65535")
+    return int(text)
+
+
 def _literal(host: str, shown: str) -> str:
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        return str(ipaddress.ip_address(host))
     except ValueError as error:
         raise ConfigError(f"address {shown!r}: a node's host is a literal IP address, such as 10.0.0.5:8080") from error
-    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _way_out() -> str:
@@ -71,5 +123,5 @@ def _way_out() -> str:
                 host = probe.getsockname()[0]
         except OSError:
             continue
-        return f"[{host}]" if family == socket.AF_INET6 else str(host)
+        return str(host)
     return "127.0.0.1"

@@ -14,6 +14,7 @@ from micro_broker_http.envelope import decode_envelope
 from micro_broker_http.inbox import Inbox, Ticket
 from micro_broker_http.recipients import Recipients, find_recipients
 from micro_core import Context, DecodeError, LimitExceeded, Message, MicroError, Timeout
+from micro_core.address import join_address
 from micro_core.message import canonical
 from micro_core.middleware import Guard
 
@@ -114,7 +115,7 @@ class BrokerApp:
         context = Context(
             {canonical(name.decode("latin-1")).encode("latin-1"): value for name, value in headers.items()},
             endpoint="" if to is None else to.topic,
-            remote=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+            remote=join_address(host, port),
             peer=peer,
         )
         for guard in self._guards:

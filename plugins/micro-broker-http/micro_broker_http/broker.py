@@ -133,7 +133,7 @@ class HttpBroker(Broker):
         from micro_broker_http.listener import Listener
 
         self._opened = True
-        listening = bind(self._address)
+        listening = await bind(self._address)
         try:
             self._url = advertised(bound_address(listening), self._advertise)
         except ConfigError:

@@ -6,7 +6,7 @@ import logging
 import ssl
 from typing import Any
 
-from micro_broker_http.address import joined
+from micro_core.address import join_address
 from micro_core.tls import explain
 
 __all__ = ["log_refusal"]
@@ -16,7 +16,7 @@ log = logging.getLogger("micro.broker.http")
 
 def log_refusal(remote: Any, error: BaseException | None, seconds: float) -> None:
     """Log why a caller at the address ``remote`` was not let in: its ``error``, or none where ``seconds`` were over."""
-    log.info("refused %s: %s", joined(remote or ("somebody", 0)), _sentence(error, seconds))
+    log.info("refused %s: %s", join_address(*(remote or ("somebody", 0))[:2]), _sentence(error, seconds))
 
 
 def _sentence(error: BaseException | None, seconds: float) -> str:

@@ -85,18 +85,21 @@ def test_nodes_of_other_brokers_are_left_out():
 @pytest.mark.parametrize(
     "address", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", "::1:80", "192.0.2.1:0", "[::zz]:1"]
 )
-def test_an_address_that_cannot_be_bound_is_named(address):
+@pytest.mark.anyio
+async def test_an_address_that_cannot_be_bound_is_named(address):
     with pytest.raises(ConfigError, match="broker address"):
-        bind(address)
+        await bind(address)
 
 
-def test_a_used_port_cannot_be_bound():
-    with bind("127.0.0.1:0") as first, pytest.raises(ConfigError, match="in use"):
-        bind(f"127.0.0.1:{first.getsockname()[1]}")
+@pytest.mark.anyio
+async def test_a_used_port_cannot_be_bound():
+    with await bind("127.0.0.1:0") as first, pytest.raises(ConfigError, match="in use"):
+        await bind(f"127.0.0.1:{first.getsockname()[1]}")
 
 
-def test_the_bound_address_is_told_as_text():
-    with bind("127.0.0.1:0") as listening:
+@pytest.mark.anyio
+async def test_the_bound_address_is_told_as_text():
+    with await bind("127.0.0.1:0") as listening:
         assert bound_address(listening) == f"127.0.0.1:{listening.getsockname()[1]}"
-    with bind("[::1]:0") as listening:
+    with await bind("[::1]:0") as listening:
         assert bound_address(listening) == f"[::1]:{listening.getsockname()[1]}"

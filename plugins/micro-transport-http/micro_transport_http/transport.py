@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Self
 import anyio
 
 from micro_core import Channel, Closed, ConfigError, Limits, Listener, Node, Request, Tls, Transport
+from micro_core.address import join_address
 from micro_core.tls import HANDSHAKE_SECONDS
 
 from .client.channel import GO_REST_SECONDS, HttpChannel
@@ -133,7 +134,7 @@ class HttpTransport(Transport):
     def connect(self, node: Node) -> Channel:
         """Return a channel of its own for each call: what is pooled and multiplexed is the channel's."""
         host, port = dialled(node.address)
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = join_address(host, port)
         # A node with metadata that does not name our protocol is a Go peer, and never asked (docs/protocol.md §1).
         is_ours = "micro" in node.metadata or not node.metadata
         tls = self._tls_for(node, address)

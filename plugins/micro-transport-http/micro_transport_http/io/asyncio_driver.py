@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from .addresses import joined
+from micro_core.sockets import listening_socket
+
+from .addresses import name_of
 from .handshake import Handshake, unsealed
 from .link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
-from .sockets import bound
 from .tls import TlsSession
 
 __all__ = ["AsyncioDriver"]
@@ -43,8 +44,8 @@ class AsyncioLink(asyncio.Protocol, Link):
         if self.lost:
             self._transport.abort()
             return
-        self.local = joined(transport.get_extra_info("sockname"))
-        self.remote = joined(transport.get_extra_info("peername"))
+        self.local = name_of(transport.get_extra_info("sockname"))
+        self.remote = name_of(transport.get_extra_info("peername"))
         self._links.add(self)
         self.owner = self._make_owner(self)
 
@@ -221,7 +222,7 @@ class AsyncioAccepting(Accepting):
     """A listening socket and the links it made."""
 
     def __init__(self, server: asyncio.Server, links: set[AsyncioLink]) -> None:
-        self.address = joined(server.sockets[0].getsockname())
+        self.address = name_of(server.sockets[0].getsockname())
         self._server = server
         self._links = links
 
@@ -270,7 +271,7 @@ class AsyncioDriver(Driver):
                 return AsyncioLink(self, make_owner, links)
             return AsyncioTlsLink(self, make_owner, links, new_tls(), is_listener=True)
 
-        socket = await bound(host, port)
+        socket = await listening_socket(host, port)
         try:
             server = await self.loop.create_server(new_link, sock=socket, backlog=1024)
         except BaseException:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import anyio
-from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 
-from .addresses import joined
+from micro_core.sockets import listening_socket
+
+from .addresses import name_of
 from .handshake import Handshake
 from .link import Accepting, Driver, Link, MakeOwner, Timer
 from .portable_link import PortableLink, PortableTlsLink
 from .tls import TlsSession
 
 __all__ = ["PortableDriver"]
-
-Listening: TypeAlias = Listener[SocketStream]
 
 
 class PortableWaiter:
@@ -63,15 +63,15 @@ class PortableTimer:
 
 
 class PortableAccepting(Accepting):
-    """Listening sockets and the links they made."""
+    """A listening socket and the links it made."""
 
-    def __init__(self, listeners: list[Listening], new_link: Callable[[ByteStream], PortableLink]) -> None:
-        self._listeners = listeners
+    def __init__(self, listener: SocketListener, new_link: Callable[[ByteStream], PortableLink]) -> None:
+        self._listener = listener
         self._new_link = new_link
         self._links: set[PortableLink] = set()
         self._scope = anyio.CancelScope()
         self._stopped = anyio.Event()
-        self.address = joined(listeners[0].extra(SocketAttribute.local_address))
+        self.address = name_of(listener.extra(SocketAttribute.local_address))
 
     async def run(self, tasks: TaskGroup) -> None:
         """Accept until stopped; the links live in ``tasks``."""
@@ -86,13 +86,10 @@ class PortableAccepting(Accepting):
 
         try:
             with self._scope:
-                async with anyio.create_task_group() as accepting:
-                    for listener in self._listeners:
-                        accepting.start_soon(listener.serve, serve, tasks)
+                await self._listener.serve(serve, tasks)
         finally:
             with anyio.CancelScope(shield=True):
-                for listener in self._listeners:
-                    await listener.aclose()
+                await self._listener.aclose()
             self._stopped.set()
 
     async def stop(self) -> None:
@@ -164,7 +161,8 @@ class PortableDriver(Driver):
                 return PortableLink(stream, make_owner)
             return PortableTlsLink(self, stream, make_owner, new_tls(), is_listener=True)
 
-        accepting = PortableAccepting(await _listeners(host, port), new_link)
+        listener = await SocketListener.from_socket(await listening_socket(host, port))
+        accepting = PortableAccepting(listener, new_link)
         self._accepting.append(accepting)
         self._tasks.start_soon(accepting.run, self._tasks)
         return accepting
@@ -175,18 +173,6 @@ class PortableDriver(Driver):
         self._accepting.clear()
         with anyio.CancelScope(shield=True):
             await _closed(self._links)
-
-
-async def _listeners(host: str, port: int) -> list[Listening]:
-    if host:
-        return list((await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=1024)).listeners)
-    every = list((await anyio.create_tcp_listener(local_host="0.0.0.0", local_port=port, backlog=1024)).listeners)
-    bound_port = every[0].extra(SocketAttribute.local_port)
-    try:
-        also = await anyio.create_tcp_listener(local_host="::", local_port=bound_port, backlog=1024)
-    except OSError:
-        return every  # IPv6 is switched off on this machine.
-    return [*also.listeners, *every]
 
 
 async def _closed(links: set[PortableLink]) -> None:

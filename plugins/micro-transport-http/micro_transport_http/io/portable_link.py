@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream, SocketAttribute
 
-from .addresses import joined
+from .addresses import name_of
 from .handshake import Handshake, unsealed
 from .link import HIGH_WATER, Driver, Link, MakeOwner, Owner
 from .tls import TlsSession
@@ -31,8 +31,8 @@ class PortableLink(Link):
         self._may_read.set()
         self._caught_up = anyio.Event()
         self.gone = anyio.Event()
-        self.local = joined(stream.extra(SocketAttribute.local_address, ""))
-        self.remote = joined(stream.extra(SocketAttribute.remote_address, ""))
+        self.local = name_of(stream.extra(SocketAttribute.local_address, ""))
+        self.remote = name_of(stream.extra(SocketAttribute.remote_address, ""))
         self.owner = make_owner(self)
 
     async def run(self) -> None:

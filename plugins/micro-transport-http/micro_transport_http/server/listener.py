@@ -7,9 +7,9 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING
 
 from micro_core import ConfigError, Limits, Listener, Request
+from micro_core.address import port_range
 from micro_core.tls import HANDSHAKE_SECONDS
 from micro_transport_http.http1.refusal import Refusal
-from micro_transport_http.io.addresses import listening
 from micro_transport_http.io.link import Accepting, Driver, Link, Timer
 from micro_transport_http.io.tls import TlsSession
 
@@ -51,7 +51,7 @@ class HttpListener(Listener):
 
     async def bind(self) -> None:
         """Listen on the first port that is free. Raises `ConfigError`."""
-        host, ports = listening(self._wanted)
+        host, ports = port_range(self._wanted)
         last: OSError | None = None
         for port in ports:
             try:
