@@ -16,10 +16,10 @@ import anyio
 
 from micro_core._app.assembly import Parts, load_parts, load_settings
 from micro_core._app.client import Client
+from micro_core._app.contract import handlers_of, unimplemented
 from micro_core._app.debug import Debug, DebugCodec
 from micro_core._app.handlers import camel_case, endpoint_of, handler_of, with_class_options
 from micro_core._app.subscribers import Subscriber, Subscribers
-from micro_core._contract import handlers_of, unimplemented
 from micro_core._plugins.host import PluginHost
 from micro_core._runtime.owned_tasks import OwnedTasks
 from micro_core._wire.codec_set import CodecSet

@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 
 from micro_core._app.client import Client
 from micro_core._app.proxy import Proxy
-from micro_core._loop_thread import LoopThread
-from micro_core._sync_proxy import sync_proxy_class
+from micro_core._app.sync_proxy import sync_proxy_class
+from micro_core._runtime.loop_thread import LoopThread
 from micro_core.client import DEFAULT_OPTIONS, Call, CallOptionsDict, ClientStream, call_options
 from micro_core.errors import Closed, MicroError
 

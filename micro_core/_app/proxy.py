@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import anyio
 from msgspec.structs import replace
 
-from micro_core._contract import ContractEndpoint, contract_of
+from micro_core._app.contract import ContractEndpoint, contract_of
 from micro_core.client import DEFAULT_OPTIONS, Call, CallOptions, CallOptionsDict, ClientStream, call_options
 from micro_core.errors import ConfigError, MicroError, ProtocolError
 from micro_core.server import HandlerKind

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from micro_core import ConfigError, Conflict, Context, current_context, endpoint, idempotent, with_options
-from micro_core._contract import handlers_of
+from micro_core._app.contract import handlers_of
 from micro_core.testing import World, world
 
 pytestmark = pytest.mark.anyio

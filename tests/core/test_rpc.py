@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from micro_core import BadRequest, Call, Context, InternalError, Limits, Node, NoNode, NotFound, Record
+from micro_core._app.contract import handlers_of
 from micro_core._app.handlers import endpoint_of, idempotent
-from micro_core._contract import handlers_of
 from micro_core.builtin.json.codec import JsonCodec
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry

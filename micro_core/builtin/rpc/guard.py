@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from micro_core.builtin._server_purpose import Purpose
+from micro_core.builtin.rpc.purpose import Purpose
 from micro_core.context import Context
 from micro_core.errors import InternalError, MicroError
 from micro_core.middleware import Guard

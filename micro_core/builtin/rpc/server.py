@@ -13,9 +13,9 @@ from micro_core._plugins.build import build
 from micro_core._runtime.runner import Job, Runner, clock, open_runner
 from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import EOS
-from micro_core.builtin._server_purpose import Purpose, content_type_of, purpose_of
 from micro_core.builtin.rpc.exchange import EventExchange, Exchange, refuse
 from micro_core.builtin.rpc.guard import ask
+from micro_core.builtin.rpc.purpose import Purpose, content_type_of, purpose_of
 from micro_core.builtin.rpc.server_route import ServerRoute, route_of
 from micro_core.builtin.rpc.server_stream import LeftStream, RefusedStream, StreamExchange
 from micro_core.codec import Codec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from micro_core._app.contract import ContractEndpoint, contract_of
 from micro_core._app.proxy import Method, Proxy, ended_without_reply
-from micro_core._contract import ContractEndpoint, contract_of
 from micro_core.server import HandlerKind
 
 if TYPE_CHECKING:
