@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from micro_broker_http.envelope import Form, decode_envelope, encode_envelope
+from micro_broker_http.wire.envelope import Form, decode_envelope, encode_envelope
 from micro_core import Headers
 from micro_registry_mdns.wire import dns, gomicro
 from micro_transport_http.http1.parser import RequestParser, ResponseParser

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from micro_broker_http.broker import HttpBroker
-from micro_broker_http.envelope import Form
+from micro_broker_http.wire.envelope import Form
 from micro_core import (
     Client,
     Context,

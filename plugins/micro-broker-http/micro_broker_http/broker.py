@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from micro_broker_http.address import bind, bound_address
-from micro_broker_http.app import BrokerApp
-from micro_broker_http.inbox import Inbox
-from micro_broker_http.naming import node_id, records
 from micro_broker_http.owned import OwnedTasks
+from micro_broker_http.subscribing.address import bind, bound_address
+from micro_broker_http.subscribing.app import BrokerApp
+from micro_broker_http.subscribing.inbox import Inbox
+from micro_broker_http.wire.naming import node_id, records
 from micro_core import (
     Broker,
     Change,
@@ -39,9 +39,9 @@ from micro_core.middleware import Guard
 if TYPE_CHECKING:
     import httpx
 
-    from micro_broker_http.directory import Directory
-    from micro_broker_http.listener import Listener
-    from micro_broker_http.publisher import Publisher
+    from micro_broker_http.publishing.directory import Directory
+    from micro_broker_http.publishing.publisher import Publisher
+    from micro_broker_http.subscribing.listener import Listener
 
 __all__ = ["HttpBroker"]
 
@@ -105,7 +105,7 @@ class HttpBroker(Broker):
         self._publisher: Publisher | None = None
 
         def make_publisher(new_client: Callable[[], httpx.AsyncClient]) -> Publisher:
-            from micro_broker_http.publisher import Publisher
+            from micro_broker_http.publishing.publisher import Publisher
 
             return Publisher(
                 registry,
@@ -129,8 +129,8 @@ class HttpBroker(Broker):
     async def __aenter__(self) -> Self:
         if self._opened:
             raise Closed("a broker is opened once")
-        from micro_broker_http.client import PostClient
-        from micro_broker_http.listener import Listener
+        from micro_broker_http.publishing.client import PostClient
+        from micro_broker_http.subscribing.listener import Listener
 
         self._opened = True
         listening = await bind(self._address)

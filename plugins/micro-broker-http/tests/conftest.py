@@ -10,9 +10,9 @@ import anyio.lowlevel
 import h11
 import pytest
 
-from micro_broker_http.batch import decode_batch
-from micro_broker_http.envelope import Form
-from micro_broker_http.naming import BROADCAST
+from micro_broker_http.wire.batch import decode_batch
+from micro_broker_http.wire.envelope import Form
+from micro_broker_http.wire.naming import BROADCAST
 from micro_core import Message, Node, Record
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry

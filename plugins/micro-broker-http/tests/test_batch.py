@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micro_broker_http.batch import AckReader, decode_batch, encode_batch, encode_item
+from micro_broker_http.wire.batch import AckReader, decode_batch, encode_batch, encode_item
 from micro_core import DecodeError, Message, ProtocolError
 
 PUBLISHER = b"0123456789ab"

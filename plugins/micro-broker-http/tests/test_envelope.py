@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micro_broker_http.envelope import Form, decode_envelope, encode_envelope
+from micro_broker_http.wire.envelope import Form, decode_envelope, encode_envelope
 from micro_core import DecodeError, Message
 
 # docs/wire.md §10.3

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from micro_broker_http.batch import BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_broker_http.broker import HttpBroker
+from micro_broker_http.wire.batch import BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_core import Forbidden, Message, PublishError, Subscription, Tls, Unauthorized
 
 pytestmark = pytest.mark.anyio

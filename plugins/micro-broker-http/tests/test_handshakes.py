@@ -6,8 +6,8 @@ import ssl
 import anyio
 import pytest
 
-from micro_broker_http import listener
 from micro_broker_http.broker import HttpBroker
+from micro_broker_http.subscribing import listener
 from micro_core import Subscription, Tls
 from micro_core.tls import HANDSHAKE_SECONDS
 

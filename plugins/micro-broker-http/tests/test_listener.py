@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from micro_broker_http import HttpBroker
-from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, encode_batch, encode_item
+from micro_broker_http.wire.batch import ACKS_TYPE, BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_core import Closed, ConfigError, Message, Subscription
 
 pytestmark = pytest.mark.anyio

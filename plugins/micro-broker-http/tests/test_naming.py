@@ -2,9 +2,9 @@
 
 import pytest
 
-from micro_broker_http.address import bind, bound_address
-from micro_broker_http.envelope import Form
-from micro_broker_http.naming import BROADCAST, Subscriber, node_id, records, subscribers
+from micro_broker_http.subscribing.address import bind, bound_address
+from micro_broker_http.wire.envelope import Form
+from micro_broker_http.wire.naming import BROADCAST, Subscriber, node_id, records, subscribers
 from micro_core import ConfigError, Node, Record
 
 UNIQUE = "0123456789"

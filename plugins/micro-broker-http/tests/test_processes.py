@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from micro_broker_http import HttpBroker
-from micro_broker_http.naming import records
+from micro_broker_http.wire.naming import records
 
 pytestmark = pytest.mark.anyio
 

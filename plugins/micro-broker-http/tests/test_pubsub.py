@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from micro_broker_http import HttpBroker
-from micro_broker_http.envelope import Form
+from micro_broker_http.wire.envelope import Form
 from micro_core import Closed, ConfigError, Message, PublishError, Subscription
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from micro_broker_http import HttpBroker
-from micro_broker_http.envelope import Form
+from micro_broker_http.wire.envelope import Form
 from micro_core import PublishError
 
 pytestmark = pytest.mark.anyio

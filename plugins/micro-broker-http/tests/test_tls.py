@@ -9,10 +9,10 @@ import anyio
 import httpx
 import pytest
 
-from micro_broker_http.batch import BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_broker_http.broker import HttpBroker
-from micro_broker_http.client import PostClient
-from micro_broker_http.envelope import Form
+from micro_broker_http.publishing.client import PostClient
+from micro_broker_http.wire.batch import BATCH_TYPE, PATH, encode_batch, encode_item
+from micro_broker_http.wire.envelope import Form
 from micro_core import ConfigError, Message, PublishError, Subscription, Tls
 
 pytestmark = pytest.mark.anyio

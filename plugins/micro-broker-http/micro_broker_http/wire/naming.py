@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from micro_broker_http.envelope import Form
+from micro_broker_http.wire.envelope import Form
 from micro_core import ConfigError, Node, Record
 
 __all__ = ["BROADCAST", "Subscriber", "node_id", "records", "subscribers"]

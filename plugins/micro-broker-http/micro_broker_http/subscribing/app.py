@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, decode_batch
-from micro_broker_http.envelope import decode_envelope
-from micro_broker_http.inbox import Inbox, Ticket
-from micro_broker_http.recipients import Recipients, find_recipients
+from micro_broker_http.subscribing.inbox import Inbox, Ticket
+from micro_broker_http.subscribing.recipients import Recipients, find_recipients
+from micro_broker_http.wire.batch import ACKS_TYPE, BATCH_TYPE, PATH, decode_batch
+from micro_broker_http.wire.envelope import decode_envelope
 from micro_core import Context, DecodeError, LimitExceeded, Message, MicroError, Timeout
 from micro_core.address import join_address
 from micro_core.message import canonical

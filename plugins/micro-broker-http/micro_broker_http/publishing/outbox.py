@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
-from micro_broker_http.batch import MAX_BATCH
+from micro_broker_http.wire.batch import MAX_BATCH
 from micro_core import Message
 
 __all__ = ["Letter", "Outbox", "Parcel", "Receipt"]

@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 import anyio
 import httpx
 
-from micro_broker_http.batch import ACKS_TYPE, BATCH_TYPE, PATH, AckReader, encode_batch
-from micro_broker_http.client import why
-from micro_broker_http.envelope import encode_envelope
-from micro_broker_http.naming import Subscriber
-from micro_broker_http.outbox import Letter
+from micro_broker_http.publishing.client import why
+from micro_broker_http.publishing.outbox import Letter
+from micro_broker_http.wire.batch import ACKS_TYPE, BATCH_TYPE, PATH, AckReader, encode_batch
+from micro_broker_http.wire.envelope import encode_envelope
+from micro_broker_http.wire.naming import Subscriber
 from micro_core import ProtocolError
 
 __all__ = ["Verdict", "post_batch", "post_envelope"]

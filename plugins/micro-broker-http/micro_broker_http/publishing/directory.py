@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import anyio
 
 from micro_broker_http.backoff import backoff
-from micro_broker_http.envelope import Form
-from micro_broker_http.naming import Subscriber, subscribers
+from micro_broker_http.wire.envelope import Form
+from micro_broker_http.wire.naming import Subscriber, subscribers
 from micro_core import Change, ChangeKind, Registry, RegistryError
 
 __all__ = ["Directory"]

@@ -14,7 +14,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.typing import AppWrapper, ConnectionState
 
-from micro_broker_http.handshakes import log_refusal
+from micro_broker_http.subscribing.handshakes import log_refusal
 from micro_core.tls import peer_names
 
 __all__ = ["serve"]

@@ -15,7 +15,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 
-from micro_broker_http.handshakes import log_refusal
+from micro_broker_http.subscribing.handshakes import log_refusal
 from micro_core.tls import peer_names
 
 __all__ = ["serve"]

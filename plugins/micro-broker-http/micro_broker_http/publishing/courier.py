@@ -10,10 +10,10 @@ import anyio
 import httpx
 
 from micro_broker_http.backoff import backoff
-from micro_broker_http.batch import MAX_BATCH
-from micro_broker_http.naming import Subscriber
-from micro_broker_http.outbox import Letter, Outbox
-from micro_broker_http.post import Verdict, post_batch, post_envelope
+from micro_broker_http.publishing.outbox import Letter, Outbox
+from micro_broker_http.publishing.post import Verdict, post_batch, post_envelope
+from micro_broker_http.wire.batch import MAX_BATCH
+from micro_broker_http.wire.naming import Subscriber
 
 __all__ = ["Courier", "Means"]
 

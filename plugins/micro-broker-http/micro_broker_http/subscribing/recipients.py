@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
-from micro_broker_http.inbox import Inbox, ItemId, Ticket
+from micro_broker_http.subscribing.inbox import Inbox, ItemId, Ticket
 from micro_core import Message
 
 __all__ = ["Recipients", "find_recipients"]

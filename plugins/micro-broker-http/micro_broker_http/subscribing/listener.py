@@ -13,7 +13,7 @@ import sniffio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 
-from micro_broker_http.app import BrokerApp
+from micro_broker_http.subscribing.app import BrokerApp
 from micro_core.tls import HANDSHAKE_SECONDS
 
 __all__ = ["Listener"]
@@ -58,7 +58,7 @@ class Listener:
         config.graceful_timeout = GRACE
         config.ssl_handshake_timeout = HANDSHAKE_SECONDS
         backend = "trio" if sniffio.current_async_library() == "trio" else "asyncio"
-        module = importlib.import_module(f"micro_broker_http.serve_{backend}")
+        module = importlib.import_module(f"micro_broker_http.subscribing.serve_{backend}")
         try:
             await module.serve(self._app_for, config, self._socket.dup(), self._tls, self._stop.wait)
         except Exception:

@@ -12,12 +12,12 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from micro_broker_http.batch import encode_item
-from micro_broker_http.courier import Courier, Means
-from micro_broker_http.directory import Directory
-from micro_broker_http.naming import Subscriber
-from micro_broker_http.outbox import Letter, Outbox, Parcel, Receipt
 from micro_broker_http.owned import OwnedTasks
+from micro_broker_http.publishing.courier import Courier, Means
+from micro_broker_http.publishing.directory import Directory
+from micro_broker_http.publishing.outbox import Letter, Outbox, Parcel, Receipt
+from micro_broker_http.wire.batch import encode_item
+from micro_broker_http.wire.naming import Subscriber
 from micro_core import Message, PublishError, PublishStats, Registry, RegistryError
 
 __all__ = ["Publisher"]

@@ -1,0 +1,1 @@
+"""The subscribing side: the listener, and the inboxes of the subscriptions."""

@@ -1,0 +1,1 @@
+"""What travels and what is registered: envelopes of Go Micro, batches of ours, names. Bytes in, values out."""
