@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar, Unpack
 
 import anyio
 from msgspec.structs import replace
@@ -13,9 +14,6 @@ from micro_core.client import DEFAULT_OPTIONS, Call, CallOptions, CallOptionsDic
 from micro_core.errors import ConfigError, MicroError, ProtocolError
 from micro_core.server import HandlerKind
 
-if TYPE_CHECKING:
-    from micro_core._app.client import Client
-
 __all__ = ["Proxy", "proxy_class", "with_options"]
 
 Contract = TypeVar("Contract")
@@ -23,6 +21,19 @@ Received = TypeVar("Received")
 
 Method = Callable[..., Any]
 """A method of a proxy: takes what the contract's method takes."""
+
+
+class Calling(Protocol):
+    """The client behind a proxy."""
+
+    def make_call(self, call: Call) -> Awaitable[Any]:
+        """Return the reply to ``call``, through the middleware."""
+
+    def open_stream(self, call: Call) -> AbstractAsyncContextManager[ClientStream[Any]]:
+        """Open the stream of ``call``, through the middleware; leaving the context leaves it."""
+
+    def start_soon(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run an async function as long as the client is open."""
 
 
 class Proxy:
@@ -87,7 +98,7 @@ def proxy_class(contract: object) -> type[Proxy]:
 
 def _unary(endpoint: ContractEndpoint) -> Method:
     async def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
-        client: Client = self._client
+        client: Calling = self._client
         return await client.make_call(self.call_of(endpoint, endpoint.request(*arguments, **named)))
 
     return call
@@ -95,7 +106,7 @@ def _unary(endpoint: ContractEndpoint) -> Method:
 
 def _server_stream(endpoint: ContractEndpoint) -> Method:
     async def call(self: Proxy, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
-        client: Client = self._client
+        client: Calling = self._client
         request = endpoint.request(*arguments, **named)
         async with client.open_stream(self.opening(endpoint)) as stream:
             await stream.send(request)
@@ -107,7 +118,7 @@ def _server_stream(endpoint: ContractEndpoint) -> Method:
 
 def _client_stream(endpoint: ContractEndpoint) -> Method:
     async def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
-        client: Client = self._client
+        client: Calling = self._client
         async with client.open_stream(self.opening(endpoint)) as stream:
             sending = _Sending(stream, endpoint.request(*arguments, **named))
             client.start_soon(sending.run)
@@ -123,7 +134,7 @@ def _client_stream(endpoint: ContractEndpoint) -> Method:
 
 def _bidirectional(endpoint: ContractEndpoint) -> Method:
     async def call(self: Proxy, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
-        client: Client = self._client
+        client: Calling = self._client
         async with client.open_stream(self.opening(endpoint)) as stream:
             sending = _Sending(stream, endpoint.request(*arguments, **named))
             client.start_soon(sending.run)

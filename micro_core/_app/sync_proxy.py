@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from micro_core._app.contract import ContractEndpoint, contract_of
 from micro_core._app.proxy import Method, Proxy, ended_without_reply
+from micro_core.client import Call
 from micro_core.server import HandlerKind
 
-if TYPE_CHECKING:
-    from micro_core.sync import SyncClient
-
 __all__ = ["sync_proxy_class"]
+
+
+class Replies(Protocol):
+    """An open stream whose replies are waited for."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return the replies as they come."""
+
+
+class WaitingClient(Protocol):
+    """The client behind a synchronous proxy."""
+
+    def make_call(self, call: Call) -> Any:
+        """Return the reply to ``call``, through the middleware."""
+
+    def open_stream(self, call: Call, requests: Iterable[object] | None = None) -> AbstractContextManager[Replies]:
+        """Open the stream of ``call``, through the middleware; leaving the context leaves it."""
 
 
 def sync_proxy_class(contract: object) -> type[Proxy]:
@@ -24,7 +40,7 @@ def sync_proxy_class(contract: object) -> type[Proxy]:
 
 def _unary(endpoint: ContractEndpoint) -> Method:
     def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
-        client: SyncClient = self._client
+        client: WaitingClient = self._client
         return client.make_call(self.call_of(endpoint, endpoint.request(*arguments, **named)))
 
     return call
@@ -32,7 +48,7 @@ def _unary(endpoint: ContractEndpoint) -> Method:
 
 def _server_stream(endpoint: ContractEndpoint) -> Method:
     def call(self: Proxy, *arguments: Any, **named: Any) -> Iterator[Any]:
-        client: SyncClient = self._client
+        client: WaitingClient = self._client
         with client.open_stream(self.opening(endpoint), [endpoint.request(*arguments, **named)]) as stream:
             yield from stream
 
@@ -41,7 +57,7 @@ def _server_stream(endpoint: ContractEndpoint) -> Method:
 
 def _client_stream(endpoint: ContractEndpoint) -> Method:
     def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
-        client: SyncClient = self._client
+        client: WaitingClient = self._client
         with client.open_stream(self.opening(endpoint), _iterable(endpoint.request(*arguments, **named))) as stream:
             for reply in stream:
                 return reply
@@ -52,7 +68,7 @@ def _client_stream(endpoint: ContractEndpoint) -> Method:
 
 def _bidirectional(endpoint: ContractEndpoint) -> Method:
     def call(self: Proxy, *arguments: Any, **named: Any) -> Iterator[Any]:
-        client: SyncClient = self._client
+        client: WaitingClient = self._client
         with client.open_stream(self.opening(endpoint), _iterable(endpoint.request(*arguments, **named))) as stream:
             yield from stream
 

@@ -15,7 +15,8 @@ import pytest
 import sniffio
 
 from micro_core import Call, CallOptions, Context, Handler, HandlerKind, InternalError, Limits, Timeout
-from micro_core._runtime.runner import CALLS_PER_TURN, _Workers, open_runner
+from micro_core._runtime.asyncio_workers import CALLS_PER_TURN, AsyncioWorkers
+from micro_core._runtime.runner import open_runner
 from micro_core._wire.codec_set import CodecSet
 from micro_core.builtin.json.codec import JsonCodec
 from micro_core.builtin.memory.network import MemoryNetwork
@@ -496,7 +497,7 @@ class Noting:
 @on_asyncio
 async def test_a_callback_has_the_first_step_made_at_once_by_a_worker_that_waits_so_often_in_a_turn() -> None:
     async with open_runner() as runner:
-        assert isinstance(runner, _Workers)
+        assert isinstance(runner, AsyncioWorkers)
         runner.submit(Noting())
         await anyio.wait_all_tasks_blocked()
         (worker,) = runner._tasks
@@ -527,7 +528,7 @@ async def test_tasks_that_start_at_once_run_handlers_too() -> None:
 @on_asyncio
 async def test_what_breaks_a_job_s_promise_takes_one_worker_alone(caplog: Any) -> None:
     async with open_runner() as runner:
-        assert isinstance(runner, _Workers)
+        assert isinstance(runner, AsyncioWorkers)
         for _ in range(2):
             runner.submit(Noting())
             await anyio.wait_all_tasks_blocked()
@@ -611,7 +612,7 @@ async def test_few_workers_run_many_calls() -> None:
             def waits(self, scope: anyio.CancelScope) -> None:
                 pass
 
-        if isinstance(runner, _Workers):
+        if isinstance(runner, AsyncioWorkers):
             for _ in range(10_000):
                 runner.submit(Job())
             await anyio.wait_all_tasks_blocked()

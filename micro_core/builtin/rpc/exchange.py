@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import secrets
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import anyio
 import sniffio
@@ -20,14 +20,20 @@ from micro_core.message import Headers, Message
 from micro_core.server import OnEvent
 from micro_core.transport import Head, Request
 
-if TYPE_CHECKING:
-    from micro_core.builtin.rpc.server import Dispatcher
-
-__all__ = ["NOTHING", "EventExchange", "Exchange", "Fence", "refuse"]
+__all__ = ["NOTHING", "Counting", "EventExchange", "Exchange", "Fence", "refuse"]
 
 log = logging.getLogger("micro.server")
 
 NOTHING: Headers = {}
+
+
+class Counting(Protocol):
+    """Whoever handed a request over, and counts those that are under way."""
+
+    service: str
+
+    def finished(self) -> None:
+        """Count down a request."""
 
 
 class Fence:
@@ -38,7 +44,7 @@ class Fence:
 
     __slots__ = ("deadline", "dispatcher", "request", "scope", "started")
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, deadline: float) -> None:
+    def __init__(self, dispatcher: Counting, request: Request, deadline: float) -> None:
         self.dispatcher = dispatcher
         self.request = request
         self.deadline = deadline
@@ -118,7 +124,7 @@ class Exchange(Fence):
 
     __slots__ = ("route",)
 
-    def __init__(self, dispatcher: Dispatcher, route: ServerRoute, request: Request, deadline: float) -> None:
+    def __init__(self, dispatcher: Counting, route: ServerRoute, request: Request, deadline: float) -> None:
         super().__init__(dispatcher, request, deadline)
         self.route = route
 
@@ -158,7 +164,7 @@ class EventExchange(Fence):
 
     __slots__ = ("on_event", "topic")
 
-    def __init__(self, dispatcher: Dispatcher, on_event: OnEvent, topic: bytes, request: Request) -> None:
+    def __init__(self, dispatcher: Counting, on_event: OnEvent, topic: bytes, request: Request) -> None:
         super().__init__(dispatcher, request, math.inf)
         self.on_event = on_event
         self.topic = topic.decode("utf-8", "replace")
@@ -177,7 +183,7 @@ class EventExchange(Fence):
         self.finish(Head({}), headers, b"")
 
 
-def refuse(dispatcher: Dispatcher, request: Request, error: MicroError, framing: Framing | None) -> None:
+def refuse(dispatcher: Counting, request: Request, error: MicroError, framing: Framing | None) -> None:
     """Answer an error in place of a handler, in the envelope of a legacy peer where there is one."""
     error.executed = Executed.NO
     text = error_to_wire(error, dispatcher.service)

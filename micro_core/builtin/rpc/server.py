@@ -10,7 +10,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 
 from micro_core._plugins.build import build
-from micro_core._runtime.runner import Job, Runner, clock, open_runner
+from micro_core._runtime.jobs import Job, Runner
+from micro_core._runtime.runner import clock, open_runner
 from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import EOS
 from micro_core.builtin.rpc.exchange import EventExchange, Exchange, refuse

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
 from micro_core._wire.errors import EOS, error_from_wire, error_to_wire
-from micro_core.builtin.rpc.exchange import NOTHING, Fence
+from micro_core.builtin.rpc.exchange import NOTHING, Counting, Fence
 from micro_core.builtin.rpc.server_route import ServerRoute
 from micro_core.codec import Framing
 from micro_core.context import Context
@@ -18,9 +18,6 @@ from micro_core.message import Headers
 from micro_core.middleware import fold
 from micro_core.server import HandlerKind
 from micro_core.transport import Head, Request, Stream
-
-if TYPE_CHECKING:
-    from micro_core.builtin.rpc.server import Dispatcher
 
 __all__ = ["LeftStream", "RefusedStream", "StreamExchange"]
 
@@ -59,7 +56,7 @@ class StreamExchange(Fence):
     __slots__ = ("head", "route", "stream")
 
     def __init__(
-        self, dispatcher: Dispatcher, route: ServerRoute, request: Request, stream: Stream, deadline: float
+        self, dispatcher: Counting, route: ServerRoute, request: Request, stream: Stream, deadline: float
     ) -> None:
         super().__init__(dispatcher, request, deadline)
         self.route = route
@@ -144,7 +141,7 @@ class RefusedStream(Fence):
     __slots__ = ("error", "framing", "stream")
 
     def __init__(
-        self, dispatcher: Dispatcher, request: Request, stream: Stream, error: MicroError, framing: Framing | None
+        self, dispatcher: Counting, request: Request, stream: Stream, error: MicroError, framing: Framing | None
     ) -> None:
         super().__init__(dispatcher, request, anyio.current_time() + ENDING_SECONDS)
         self.stream = stream
@@ -173,7 +170,7 @@ class LeftStream(Fence):
 
     __slots__ = ("stream",)
 
-    def __init__(self, dispatcher: Dispatcher, request: Request, stream: Stream) -> None:
+    def __init__(self, dispatcher: Counting, request: Request, stream: Stream) -> None:
         super().__init__(dispatcher, request, anyio.current_time() + ENDING_SECONDS)
         self.stream = stream
 
