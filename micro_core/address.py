@@ -15,6 +15,7 @@ __all__ = [
     "port_range",
     "reach",
     "split_address",
+    "split_literal",
 ]
 
 EVERYWHERE = ("", "*", "0.0.0.0", "::")
@@ -62,6 +63,17 @@ def split_address(address: str) -> tuple[str, int]:
     """Return the host, without its brackets, and the port of ``host:port``. Raises `ConfigError`."""
     host, port = _split(address)
     return host, _port(port, address)
+
+
+def split_literal(address: str) -> tuple[str, int]:
+    """Return host and port of an address that nobody has to ask DNS about. Raises `ConfigError` for any other."""
+    try:
+        host, port = split_address(address)
+        ipaddress.ip_address(host)
+    except (ConfigError, ValueError) as error:
+        valid = "a literal IP address and a port, such as 10.0.0.5:8080 or [fd00::5]:8080"
+        raise ConfigError(f"address {address!r} is not valid; valid is {valid}") from error
+    return host, port
 
 
 def port_range(address: str) -> tuple[str, range]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import msgspec
 
-from micro_core.builtin.literal_address import split_address
+from micro_core.address import split_literal
 from micro_core.errors import Closed, ConfigError
 from micro_core.hookspecs import hookimpl
 from micro_core.registry import Change, Endpoint, Node, Record, Registry
@@ -159,9 +159,9 @@ def _record(service: _Service, where: str) -> Record:
 
 def _node(written: _Node, service: str, where: str) -> Node:
     try:
-        _, port = split_address(written.address)
-    except ValueError as error:
-        raise ConfigError(f"{where}: service {service!r}: {error}") from error
+        _, port = split_literal(written.address)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: service {service!r}: {error.detail}") from error
     if port == 0:
         raise ConfigError(
             f"{where}: service {service!r}: address {written.address!r} has port 0, which cannot be called"

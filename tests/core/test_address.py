@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from micro_core import ConfigError
-from micro_core.address import advertised, join_address, port_range, reach, split_address
+from micro_core.address import advertised, join_address, port_range, reach, split_address, split_literal
 from micro_core.sockets import listening_socket
 
 
@@ -15,6 +15,12 @@ def test_an_address_is_taken_apart_and_put_together() -> None:
     for address, host in [("10.0.0.5:80", "10.0.0.5"), ("[fd00::5]:80", "fd00::5"), ("greeter:80", "greeter")]:
         assert split_address(address) == (host, 80)
         assert join_address(host, 80) == address
+
+
+@pytest.mark.parametrize("address", ["greeter:80", "localhost:80", ":80", "10.0.0.5", "10.0.0.256:80", "fd00::5:80"])
+def test_what_dns_has_to_be_asked_about_is_no_literal_address(address: str) -> None:
+    with pytest.raises(ConfigError, match="valid is a literal IP address and a port"):
+        split_literal(address)
 
 
 def test_a_mapped_address_is_written_as_the_ipv4_address_that_it_is() -> None:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING
 
-from micro_core.builtin.literal_address import join_address, split_address
+from micro_core.address import join_address, split_literal
 from micro_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ class MemoryNetwork:
 
     def bind(self, address: str, listener: MemoryListener) -> str:
         """Give out an address, a fresh one for port 0, and return it. Raises `ConfigError` where it is in use."""
-        try:
-            host, port = split_address(f"0.0.0.0{address}" if address.startswith(":") else address)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        host, port = split_literal(f"0.0.0.0{address}" if address.startswith(":") else address)
         bound = self.free_address(host) if port == 0 else join_address(host, port)
         if bound in self.listeners:
             raise ConfigError(f"address {bound} is in use; choose another, or port 0 for any")
@@ -76,7 +73,7 @@ class MemoryNetwork:
         """Return who listens on ``address``, itself or by a wildcard."""
         if found := self.listeners.get(address):
             return found
-        port = split_address(address)[1]
+        port = split_literal(address)[1]
         return next(
             (self.listeners[wild] for host in WILDCARDS if (wild := join_address(host, port)) in self.listeners), None
         )

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from micro_core.builtin.literal_address import split_address
+from micro_core.address import split_literal
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.errors import Closed, ConfigError
 from micro_core.hookspecs import hookimpl
@@ -183,9 +183,9 @@ def _check(record: Record) -> None:
         if not node.id:
             raise ConfigError(f"a node of {record.name!r} at {node.address} needs an id to be registered")
         try:
-            split_address(node.address)
-        except ValueError as error:
-            raise ConfigError(f"node {node.id!r} of {record.name!r} cannot be registered: {error}") from error
+            split_literal(node.address)
+        except ConfigError as error:
+            raise ConfigError(f"node {node.id!r} of {record.name!r} cannot be registered: {error.detail}") from error
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from contextvars import copy_context
 import anyio
 import anyio.lowlevel
 
-from micro_core.builtin.literal_address import split_address
+from micro_core.address import split_literal
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.stream import MemoryStream, Pipe, joined, size_of_headers
 from micro_core.errors import (
@@ -67,9 +67,9 @@ class MemoryTransport(Transport):
         if self._closed:
             raise Closed("the memory transport was closed")
         try:
-            split_address(node.address)
-        except ValueError as error:
-            raise ConfigError(f"node {node.id!r} cannot be called: {error}") from error
+            split_literal(node.address)
+        except ConfigError as error:
+            raise ConfigError(f"node {node.id!r} cannot be called: {error.detail}") from error
         channel = MemoryChannel(self.network, node.address, self._channels.discard)
         self._channels.add(channel)
         return channel
