@@ -40,7 +40,7 @@ class Codec(ABC):
 
     name: ClassVar[str]
     content_type: ClassVar[str]
-    """Matched exactly, without parameters (docs/wire.md §3.1)."""
+    """In lower case and without parameters; what a peer names is compared in that form."""
 
     framing: Framing | None = None
     """The envelope round every body; None where the body is the value alone."""
@@ -64,7 +64,7 @@ class Codec(ABC):
     def decoder(self, type: Any) -> Callable[[bytes], Any]:
         """Return the function that reads values of ``type``; kept by the caller, so it may cost something to make.
 
-        It raises `DecodeError`, and nothing else, for bytes that are malformed or do not fit: the text names the field.
+        It raises `DecodeError`, and nothing else, for bytes that are malformed or do not fit; its text names fields.
         It bounds depth and size before it builds anything. Empty bytes are a zero value where the type has one
         (docs/wire.md §3.3).
         """

@@ -12,7 +12,7 @@ import msgspec
 import sniffio
 
 from micro_core._app.handlers import message_of
-from micro_core._wire.codec_set import CodecSet
+from micro_core._wire.codec_set import CodecSet, media_type
 from micro_core.broker import DeadLetter, Subscription, check_counts
 from micro_core.context import Context, _current
 from micro_core.describe import describe
@@ -143,6 +143,13 @@ class _Wanted:
         content_type = message.headers.get(b"Content-Type", b"application/protobuf")
         decode = self._decoders.get(content_type)
         if decode is None:
-            codec = self._codecs.find(content_type.decode("latin-1"), self.subscriber.message_type)
-            decode = self._decoders[content_type] = codec.decoder(self.subscriber.message_type)
+            decode = self._decoder(media_type(content_type.decode("latin-1")))
         await self._function(context, decode(message.body))
+
+    def _decoder(self, content_type: str) -> Callable[[bytes], Any]:
+        key = content_type.encode("latin-1")
+        decode = self._decoders.get(key)
+        if decode is None:
+            codec = self._codecs.find(content_type, self.subscriber.message_type)
+            decode = self._decoders[key] = codec.decoder(self.subscriber.message_type)
+        return decode

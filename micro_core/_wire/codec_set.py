@@ -9,10 +9,15 @@ from typing import Any
 from micro_core.codec import Codec, Framing
 from micro_core.errors import BadRequest, EncodeError, Executed, MicroError
 
-__all__ = ["CodecSet"]
+__all__ = ["CodecSet", "media_type"]
 
 _SHOWN = 100
 """How much of a peer's content type an error repeats."""
+
+
+def media_type(content_type: str) -> str:
+    """Return a content type as codecs name theirs: in lower case, without parameters (RFC 9110 §8.3.1)."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 class CodecSet:
@@ -33,7 +38,8 @@ class CodecSet:
 
     def framing(self, content_type: str) -> Framing | None:
         """Return the envelope of a legacy content type; None for content types without one, and for unknown ones."""
-        framings = (codec.framing for codec in self._codecs if codec.content_type == content_type)
+        plain = media_type(content_type)
+        framings = (codec.framing for codec in self._codecs if codec.content_type == plain)
         return next((framing for framing in framings if framing is not None), None)
 
     def for_type(self, type: Any) -> Codec:
@@ -53,15 +59,19 @@ class CodecSet:
     def find(self, content_type: str, type: Any) -> Codec:
         """Return the codec that codes ``type`` in ``content_type``; legacy content types are found too.
 
+        Parameters (``; charset=utf-8``) and capitals make no difference, and are not kept: peers invent any number.
         Raises `BadRequest` where the content type is unknown, or not one for values of that type.
         """
         try:
             return self._by_both[content_type, type]
         except KeyError:
+            plain = media_type(content_type)
+            if plain != content_type:
+                return self.find(plain, type)
             codec = self._by_both[content_type, type] = self._search(content_type, type)
             return codec
         except TypeError:
-            return self._search(content_type, type)
+            return self._search(media_type(content_type), type)
 
     def _choose(self, type: Any) -> Codec:
         candidates = [codec for codec in self._codecs if codec.framing is None and codec.supports(type)]

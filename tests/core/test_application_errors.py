@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -13,6 +15,8 @@ from micro_core import (
     BadRequest,
     ConfigError,
     Conflict,
+    EncodeError,
+    InternalError,
     MicroError,
     NotFound,
     Service,
@@ -178,3 +182,42 @@ async def test_a_refusal_that_is_let_through_tells_the_faults_and_not_the_endpoi
             with pytest.raises(BadRequest) as raised:
                 await client.call("gateway", "Gateway.Ask", None, str)
     assert (raised.value.detail, raised.value.id) == ("a call to cards failed: Bad Request", "cards")
+
+
+async def test_a_reply_with_nan_is_a_fault_of_the_server_and_a_request_one_of_the_caller(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with world() as here:
+        service = here.service("rates", linger=0)
+
+        @service.handler(name="Rates")
+        async def rate(number: float) -> dict[str, float | None]:
+            return {"rate": number / 0.5, "half": None} if number else {"rate": math.nan}
+
+        async with service, here.client() as client:
+            assert await client.call("rates", "Rates.Rate", 1.0, dict) == {"rate": 2.0, "half": None}
+            with pytest.raises(InternalError, match="internal error, reference"):
+                await client.call("rates", "Rates.Rate", 0.0, dict)
+            with pytest.raises(EncodeError, match="it is nan") as raised:
+                await client.call("rates", "Rates.Rate", math.nan, dict)
+            assert raised.value.executed == "no"
+    assert "field 'rate' is nan" in caplog.text
+
+
+async def test_all_faults_of_a_request_arrive_as_details() -> None:
+    @dataclass
+    class Order:
+        article: str
+        count: int
+
+    async with world() as here:
+        service = here.service("orders", linger=0)
+
+        async def place(order: Order) -> None: ...
+
+        place.__annotations__["order"] = Order
+        service.handler(name="Orders")(place)
+        async with service, here.client() as client:
+            with pytest.raises(BadRequest, match="field 'article' is missing; field 'count': expected int") as raised:
+                await client.call("orders", "Orders.Place", {"count": "x"})
+    assert [fault["path"] for fault in raised.value.details["faults"]] == ["article", "count"]

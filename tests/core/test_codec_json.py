@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from micro_core import ConfigError, DecodeError, EncodeError
 from micro_core.builtin.json.codec import JsonCodec, JsonRpcCodec, make_codec
+from micro_core.builtin.json.defaults import with_defaults
+from micro_core.builtin.json.payload_types import decode_function
 
 CODEC = JsonCodec()
 
@@ -75,6 +77,26 @@ class ModelDataclass:
 
 
 @dataclass
+class Priced:
+    price: float | None
+
+
+class ModelPriced(pydantic.BaseModel):
+    price: float
+
+
+@dataclass
+class HoldsUnion:
+    name: str
+    either: ModelGreeting | OtherModel
+    raw: bytes = b""
+
+
+class StructHoldsUnion(msgspec.Struct):
+    either: ModelGreeting | OtherModel
+
+
+@dataclass
 class Holder:
     model: ModelGreeting
     other: OtherModel | None = None
@@ -112,6 +134,8 @@ VALUES: list[tuple[Any, Any, str]] = [
     (dict[str, OtherModel], {"a": OtherModel(number=1)}, '{"a":{"number":1}}'),
     (ModelGreeting | OtherModel, OtherModel(number=1), '{"number":1}'),
     (OtherModel | None, None, "null"),
+    (HoldsUnion, HoldsUnion("a", OtherModel(number=1), b"\xff"), '{"name":"a","either":{"number":1},"raw":"/w=="}'),
+    (list[HoldsUnion], [HoldsUnion("a", ModelGreeting(fullName="b"))], ""),
     (dict[str, int], {"a": 1}, '{"a":1}'),
     (dict, {"a": [1, None]}, '{"a":[1,null]}'),
     (list[Greeting], [Greeting("John")], ""),
@@ -161,6 +185,74 @@ def test_what_json_cannot_hold_is_not_supported(type: Any) -> None:
     assert not CODEC.supports(type)
     with pytest.raises(ConfigError):
         CODEC.decoder(type)
+
+
+def test_a_type_that_neither_msgspec_nor_pydantic_takes_is_told_with_both_reasons() -> None:
+    with pytest.raises(ConfigError, match=r"more than one custom type.*nor does pydantic take it: .*StructHoldsUnion"):
+        CODEC.decoder(StructHoldsUnion)
+
+
+@dataclass
+class Plain:
+    name: str
+    count: int = 1
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    name: str
+    currency: str = "EUR"
+    plain: Plain | None = None
+
+
+@dataclass(slots=True)
+class Slotted:
+    name: str
+    inner: Frozen
+    count: int = 1
+
+
+class Tree(msgspec.Struct):
+    frozen: dict[str, list[Frozen]]
+    parent: "Tree | None" = None
+
+
+@pytest.mark.parametrize(
+    ("type", "body", "sent_on"),
+    [
+        (Plain, '{"name":"a"}', '{"name":"a","tags":[],"count":1}'),
+        (Frozen, '{"name":"a"}', '{"name":"a","currency":"EUR","plain":null}'),
+        (list[Frozen], '[{"name":"a","plain":{"name":"b"}}]', None),
+        (Slotted, '{"name":"a","inner":{"name":"b"}}', None),
+        (Tree, '{"frozen":{},"parent":{"frozen":{"x":[{"name":"a"}]}}}', None),
+        (Plain | None, '{"name":"a"}', None),
+    ],
+)
+def test_fields_that_the_sender_left_out_are_sent_on(type: Any, body: str, sent_on: str | None) -> None:
+    value = CODEC.decoder(type)(body.encode())
+    encoded = CODEC.encode(value)
+    assert sent_on is None or json.loads(encoded) == json.loads(sent_on)
+    assert json.loads(encoded) == json.loads(CODEC.encode(_rebuilt(value)))
+
+
+def _rebuilt(value: Any) -> Any:
+    """Return an equal value whose objects were made by their classes."""
+    if isinstance(value, dict):
+        return {key: _rebuilt(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rebuilt(item) for item in value]
+    if isinstance(value, Plain | Frozen | Slotted | Tree):
+        names = [each.name for each in fields(value)] if not isinstance(value, Tree) else ["frozen", "parent"]
+        return type(value)(**{name: _rebuilt(getattr(value, name)) for name in names})
+    return value
+
+
+def test_a_type_without_such_defaults_costs_nothing() -> None:
+    decode = decode_function(StructGreeting)
+    assert with_defaults(StructGreeting, decode) is decode
+    assert with_defaults(AttrsGreeting, decode) is decode
+    assert with_defaults(Any, decode) is decode
 
 
 def test_type_hints_that_cannot_be_resolved_are_told() -> None:
@@ -295,8 +387,28 @@ def test_a_value_that_holds_itself_is_an_encode_error() -> None:
         CODEC.encode(value)
 
 
-def test_floats_that_are_no_numbers_become_null() -> None:
-    assert CODEC.encode([math.nan, math.inf]) == b"[null,null]"
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ([1, math.nan, math.inf], r"field '\[1\]' is nan"),
+        (Priced(math.inf), "field 'price' is inf"),
+        ({"a": {"b": -math.inf}}, "field 'a.b' is -inf"),
+        (ModelPriced(price=math.nan), "field 'price' is nan"),
+        ({"a": 2**70, "b": math.nan}, "field 'b' is nan"),
+        (math.nan, "it is nan"),
+    ],
+)
+def test_a_float_that_is_no_number_is_refused_where_it_is_written(value: Any, place: str) -> None:
+    with pytest.raises(EncodeError, match=place):
+        CODEC.encode(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[None, 1.5], Priced(None), {"a": None, "b": b"\xcb\x7f\xf8"}, "null", None, {"null": 1e300}, [None, 2**70, 0.5]],
+)
+def test_none_beside_floats_is_written(value: Any) -> None:
+    assert b"null" in CODEC.encode(value)
 
 
 def test_only_none_is_native_and_nothing_to_the_legacy_codec() -> None:

@@ -143,3 +143,11 @@ def test_known_content_types_and_their_framing_are_told() -> None:
     assert CODECS.framing("application/json-rpc") is JsonRpcCodec.framing
     assert CODECS.framing("application/json") is None
     assert CODECS.framing("text/x") is None
+
+
+def test_variants_of_a_content_type_find_its_codec_and_are_not_kept() -> None:
+    codecs = CodecSet([BytesCodec(), JsonCodec(), JsonRpcCodec()])
+    for number in range(100):
+        assert codecs.find(f"Application/JSON; n={number}", Greeting).name == "json"
+        assert codecs.framing(f"application/json-rpc; n={number}") is not None
+    assert len(codecs._by_both) == 1

@@ -63,6 +63,20 @@ async def test_a_request_without_our_headers_is_read_as_json_rpc() -> None:
         assert reply.headers[b"Content-Type"] == b"application/json"
 
 
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8 ; a=b"]
+)
+async def test_a_content_type_may_have_parameters_and_capitals(content_type: str) -> None:
+    events: list[Any] = []
+    async with port(events) as (channel, _):
+        headers = {"Micro-Endpoint": "Greeter.Hello", "Micro-Service": "greeter", "Content-Type": content_type}
+        for _ in range(2):
+            reply = await send(channel, headers, b'{"name":"John"}')
+            assert (reply.body, reply.headers[b"Content-Type"]) == (b'"Hello John"', b"application/json")
+        await send(channel, {"Micro-Topic": "greetings", "Content-Type": content_type}, b'"Ada"')
+        assert ("first", "Ada") in events
+
+
 async def test_an_error_is_in_the_legacy_envelope_too() -> None:
     async with port([]) as (channel, _):
         reply = await send(channel, JSON, b'{"method":"Greeter.Nothing","params":[{}],"id":"7"}')

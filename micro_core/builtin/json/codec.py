@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from micro_core.builtin.json.defaults import with_defaults
 from micro_core.builtin.json.envelope import JsonRpcFraming
+from micro_core.builtin.json.floats import no_number_in
 from micro_core.builtin.json.payload_types import decode_function, encode_model, why_not
 from micro_core.builtin.json.reader import json_reader
 from micro_core.codec import Codec
@@ -24,7 +26,7 @@ _ZEROS = (b"null", b"[]", b'""', b"0", b"false", b"{}")
 class JsonCodec(Codec):
     """``application/json`` by msgspec, and by pydantic for its own models.
 
-    Unknown fields are ignored. JSON knows no NaN and no infinity: floats that are neither number become null.
+    Unknown fields are ignored. JSON knows no NaN and no infinity: a value that holds one cannot be written.
     """
 
     name = "json"
@@ -42,14 +44,20 @@ class JsonCodec(Codec):
 
     def encode(self, value: Any) -> bytes:
         try:
-            return self._encode(value)
+            body = self._encode(value)
         except RecursionError as error:
             raise EncodeError(f"{type(value).__qualname__} is nested too deep, or holds itself") from error
         except (TypeError, ValueError, OverflowError, AttributeError) as error:
             raise EncodeError(f"{type(value).__qualname__} cannot be written as JSON: {error}") from error
+        if body.find(b"null") >= 0 and (place := no_number_in(value)):  # `in` takes ten times as long
+            raise EncodeError(
+                f"{type(value).__qualname__} cannot be written as JSON, which knows no such number: {place}; "
+                "send None or a text in its place"
+            )
+        return body
 
     def decoder(self, type: Any) -> Callable[[bytes], Any]:
-        read = json_reader(decode_function(type))
+        read = json_reader(with_defaults(type, decode_function(type)), type)
 
         def decode(body: bytes) -> Any:
             return read(body) if body else _zero(read)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from inspect import isclass
-from types import NoneType
-from typing import Any, get_args
+from types import NoneType, new_class
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.inspect import CustomType, Field, type_info
 
 from micro_core.errors import ConfigError
 
-__all__ = ["decode_function", "encode_model", "why_not"]
+__all__ = ["decode_function", "decode_model", "encode_model", "parts_of", "why_not"]
 
 _BYTES = (bytes, bytearray, memoryview)
 
@@ -27,17 +27,17 @@ def why_not(type: Any) -> str:
     if _is_model(type):
         return ""
     try:
-        strangers = [part.cls for part in _parts(type_info(type)) if isinstance(part, CustomType)]
+        strangers = [part.cls for part in parts_of(type_info(type)) if isinstance(part, CustomType)]
     except NameError as error:
         return f"its type hints cannot be resolved: {error}"
     except Exception as error:  # msgspec's own, and whatever an annotation raises
-        return "" if _names_models(type) else str(error)
+        return _why_not_by_pydantic(type, str(error))
     unknown = [stranger.__qualname__ for stranger in strangers if not _is_model(stranger)]
     return f"JSON cannot hold {', '.join(dict.fromkeys(unknown))}" if unknown else ""
 
 
 def decode_function(type: Any) -> Callable[[bytes], Any]:
-    """Return what reads ``type`` from JSON, by msgspec where it can and by pydantic for what is pydantic's own.
+    """Return what reads ``type`` from JSON: msgspec where it can, pydantic its own models and unions of them.
 
     Raises `ConfigError` where JSON cannot hold the type.
     """
@@ -45,11 +45,36 @@ def decode_function(type: Any) -> Callable[[bytes], Any]:
         raise ConfigError(reason)
     if not _is_model(type):
         try:
-            return msgspec.json.Decoder(type, dec_hook=_decode_model).decode
-        except TypeError:  # a union of models: pydantic's alone
+            return msgspec.json.Decoder(type, dec_hook=decode_model).decode
+        except TypeError:  # a union of models, or what holds one: pydantic's alone
             pass
-    function: Callable[[bytes], Any] = sys.modules["pydantic"].TypeAdapter(type).validate_json
-    return function
+    return _by_pydantic(type)
+
+
+def _why_not_by_pydantic(type: Any, msgspec_says: str) -> str:
+    """Return why pydantic cannot read what msgspec does not take; what holds no model is none of its business."""
+    if not _names_models(type, set()):
+        return msgspec_says
+    try:
+        _by_pydantic(type)
+    except Exception as error:
+        shown = getattr(error, "message", str(error)).partition("\n")[0]
+        return f"{msgspec_says} (nor does pydantic take it: {shown})"
+    return ""
+
+
+def _by_pydantic(type: Any) -> Callable[[bytes], Any]:
+    """Return what reads ``type`` by pydantic's rules for JSON, bytes as base64, as everywhere."""
+    pydantic = sys.modules["pydantic"]
+    if _is_model(type):
+        function: Callable[[bytes], Any] = pydantic.TypeAdapter(type).validate_json
+        return function
+    body: Any = new_class("Body", (pydantic.RootModel[type],), {"val_json_bytes": "base64"})
+
+    def read(document: bytes) -> Any:
+        return body.model_validate_json(document).root
+
+    return read
 
 
 def encode_model(value: Any) -> Any:
@@ -59,7 +84,7 @@ def encode_model(value: Any) -> Any:
     raise TypeError(f"{type(value).__qualname__} is no type that JSON knows")
 
 
-def _decode_model(type: Any, value: Any) -> Any:
+def decode_model(type: Any, value: Any) -> Any:
     """Read a model inside of something else (msgspec's ``dec_hook``), by pydantic's rules for JSON."""
     return type.model_validate_json(msgspec.json.encode(value))
 
@@ -68,11 +93,28 @@ def _is_model(type: Any) -> bool:
     return isclass(type) and hasattr(type, "__pydantic_core_schema__") and "pydantic" in sys.modules
 
 
-def _names_models(type: Any) -> bool:
-    return _is_model(type) or any(_names_models(argument) for argument in get_args(type))
+def _names_models(type: Any, seen: set[Any]) -> bool:
+    """Tell whether a pydantic model stands anywhere in ``type``."""
+    if _is_model(type):
+        return True
+    kind = get_origin(type) or type
+    hints = list(get_args(type))
+    if isclass(kind) and kind not in seen:
+        seen.add(kind)
+        hints += _hints(kind)
+    return any(_names_models(hint, seen) for hint in hints)
 
 
-def _parts(root: Any) -> Iterator[Any]:
+def _hints(kind: type) -> list[Any]:
+    if not hasattr(kind, "__annotations__"):
+        return []
+    try:
+        return list(get_type_hints(kind).values())
+    except Exception:  # annotations are other people's code, and the reason is known already
+        return []
+
+
+def parts_of(root: Any) -> Iterator[Any]:
     """Walk a type and all that it is made of, each once: types may refer to themselves."""
     seen: set[int] = set()
     pending = [root]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from micro_core.builtin.json.faults import faults_of
+from micro_core.builtin.json.payload_types import decode_model
 from micro_core.errors import DecodeError
 
 __all__ = ["MAX_DEPTH", "json_reader"]
+
+Read = TypeVar("Read")
 
 MAX_DEPTH = 128
 """How deep arrays and objects may nest."""
@@ -21,20 +25,21 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_STEPS = bytes(set(range(256)) - set(b'[{]}"'))
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _TEXT = re.compile(rb'"[^"]*(?:"|\Z)')
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<field>.*)`", re.DOTALL)
 
 
-def json_reader(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Return ``decode`` with its input bounded, and with `DecodeError` as its only error."""
+def json_reader(decode: Callable[[bytes], Read], type: Any = Any) -> Callable[[bytes], Read]:
+    """Return ``decode``, which reads ``type``, with its input bounded, and with `DecodeError` as its only error.
 
-    def read(body: bytes) -> Any:
+    Of a document that does not fit, the error tells every fault: in its text, and as JSON in its details.
+    """
+
+    def read(body: bytes) -> Read:
         if len(body) > MAX_DEPTH and _too_deep(body):
             raise DecodeError(f"malformed JSON: nested deeper than {MAX_DEPTH}")
         try:
             return decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
-            raise DecodeError(_explain(error)) from error
+            raise _explained(error, body, type) from error
 
     return read
 
@@ -64,38 +69,15 @@ def _has_many_brackets(body: bytes) -> bool:
     return False
 
 
-def _explain(error: Exception) -> str:
-    """Return what is wrong with the document, the field first where it is one."""
+def _explained(error: Exception, body: bytes, type: Any) -> DecodeError:
+    """Return what is wrong with the document, the fields first where it is some."""
     if isinstance(error, UnicodeDecodeError):
-        return f"malformed JSON: no UTF-8 at byte {error.start}"
+        return DecodeError(f"malformed JSON: no UTF-8 at byte {error.start}")
     if isinstance(error, RecursionError):
-        return "malformed JSON: nested too deep"
-    if isinstance(error, msgspec.ValidationError):
-        match = _PLACE.fullmatch(str(error))
-        assert match  # the pattern fits any text
-        return _misfit(match["what"], match["path"] or "", error.__cause__)
+        return DecodeError("malformed JSON: nested too deep")
+    if isinstance(error, msgspec.ValidationError) or hasattr(error, "errors"):
+        faults = faults_of(body, type, error, decode_model)
+        return DecodeError(str(faults), details=faults.details())
     if isinstance(error, msgspec.DecodeError):
-        return "malformed JSON: " + str(error).removeprefix("JSON is malformed: ").rstrip(".")
-    if hasattr(error, "errors"):
-        return _misfit("", "", error)
-    return f"the value does not fit: {error}"
-
-
-def _misfit(what: str, path: str, cause: BaseException | None) -> str:
-    if missing := _MISSING.fullmatch(what):
-        return f"field '{_joined(path, missing['field'])}' is missing"
-    if cause is not None and hasattr(cause, "errors"):  # pydantic's
-        first = cause.errors(include_url=False, include_input=False)[0]
-        path = _joined(path, *first["loc"])
-        what = first["msg"]
-    else:
-        what = what.replace("`", "")
-        path = _joined(path)
-    what = what[:1].lower() + what[1:]
-    return f"field '{path}': {what}" if path else what
-
-
-def _joined(path: str, *more: str | int) -> str:
-    for step in more:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}"
-    return path.removeprefix(".")
+        return DecodeError("malformed JSON: " + str(error).removeprefix("JSON is malformed: ").rstrip("."))
+    return DecodeError(f"the value does not fit: {error}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from micro_core._wire.codec_set import CodecSet
+from micro_core._wire.codec_set import CodecSet, media_type
 from micro_core.errors import BadRequest
 from micro_core.transport import Request
 
-__all__ = ["Purpose", "content_type_of", "purpose_of"]
+__all__ = ["Purpose", "asked_in", "content_type_of", "purpose_of"]
 
 ENDPOINT = (b"Micro-Endpoint", b"Micro-Method", b"X-Micro-Endpoint", b"X-Micro-Method")
 TOPIC = (b"Micro-Topic", b"X-Micro-Topic")
@@ -56,12 +56,17 @@ def purpose_of(request: Request, codecs: CodecSet) -> Purpose:
 def content_type_of(request: Request) -> tuple[bytes, bool]:
     """Return the content type that a request is read by, and whether that is a legacy peer's (docs/wire.md §3.6)."""
     headers = request.headers
-    content_type = headers.get(b"Content-Type") or b"application/protobuf"
+    content_type = asked_in(headers) or b"application/protobuf"
     if _first_of(headers, b"Micro-Protocol", b"X-Micro-Protocol"):
         return content_type, False
     if _first_of(headers, *ENDPOINT, *SERVICE) and not _first_of(headers, b"Micro-Target", b"X-Micro-Target"):
         return content_type, False
     return LEGACY.get(content_type, content_type), True
+
+
+def asked_in(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the content type that a request names, as codecs name theirs; empty where it names none."""
+    return media_type(headers.get(b"Content-Type", b"").decode("latin-1")).encode("latin-1")
 
 
 def _endpoint_in(body: bytes, codecs: CodecSet, content_type: bytes) -> bytes:

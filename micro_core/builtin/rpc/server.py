@@ -16,7 +16,7 @@ from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import EOS
 from micro_core.builtin.rpc.exchange import EventExchange, Exchange, refuse
 from micro_core.builtin.rpc.guard import ask
-from micro_core.builtin.rpc.purpose import Purpose, content_type_of, purpose_of
+from micro_core.builtin.rpc.purpose import Purpose, asked_in, content_type_of, purpose_of
 from micro_core.builtin.rpc.server_route import ServerRoute, route_of
 from micro_core.builtin.rpc.server_stream import LeftStream, RefusedStream, StreamExchange
 from micro_core.codec import Codec
@@ -197,7 +197,7 @@ class Dispatcher:
     def _route(self, request: Request, handler: Handler, purpose: Purpose) -> ServerRoute:
         """Return how a handler is called, and keep it where the next request like this one need not be looked at."""
         content_type = purpose.content_type
-        asked = request.headers.get(b"Content-Type") or content_type
+        asked = asked_in(request.headers) or content_type
         known = self._coded.get((purpose.endpoint, content_type, asked))
         if known is None:
             known = route_of(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
