@@ -15,7 +15,7 @@ from micro_core import (
 from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.io.link import Link
 
-__all__ = ["connection_lost", "copied", "nonsense", "refused", "too_late"]
+__all__ = ["connection_lost", "copied", "refused", "too_late", "unreadable"]
 
 
 def refused(status: int, body: bytes, address: str) -> MicroError:
@@ -31,8 +31,8 @@ def refused(status: int, body: bytes, address: str) -> MicroError:
     return ProtocolError(f"{address} gave an answer that is no reply: {status} {detail}", executed=Executed.MAYBE)
 
 
-def nonsense(refusal: Refusal, address: str) -> MicroError:
-    """Return the error for bytes that are no HTTP."""
+def unreadable(refusal: Refusal, address: str) -> MicroError:
+    """Return the error for an answer that the parser refused."""
     if refusal.status in (413, 431):
         return LimitExceeded(f"the reply of {address} is too large: {refusal.sentence}", code=refusal.status)
     return ProtocolError(f"{address} broke the protocol: {refusal.sentence}", executed=Executed.MAYBE)

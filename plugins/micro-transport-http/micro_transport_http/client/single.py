@@ -10,7 +10,7 @@ from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.http1.writer import message
 from micro_transport_http.io.link import Driver, Link, Waiter
 
-from .answers import connection_lost, nonsense, refused, too_late
+from .answers import connection_lost, refused, too_late, unreadable
 from .pooled import PooledConnection
 
 __all__ = ["Http1Connection", "SingleConnection"]
@@ -20,7 +20,7 @@ _CALLS = 100
 
 
 class Http1Connection(PooledConnection):
-    """A link that reads answers, and ends with the first nonsense."""
+    """A link whose answers are parsed, and which is closed at the first protocol error."""
 
     def __init__(self, driver: Driver, link: Link, address: str, start: bytes, *, headers: int, body: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Http1Connection(PooledConnection):
         try:
             self._parser.feed(data)
         except Refusal as refusal:
-            self._failed(nonsense(refusal, self.address))
+            self._failed(unreadable(refusal, self.address))
             self.link.close()
 
     def lost(self) -> None:
@@ -46,7 +46,7 @@ class Http1Connection(PooledConnection):
         self.on_end(self)
 
     def writable(self, writable: bool) -> None:
-        """A caller waits for its answer anyway."""
+        """Requests are bounded by their number: a caller waits for its answer anyway."""
 
     def _message(self, headers: Headers, body: bytes) -> None:
         raise NotImplementedError

@@ -8,7 +8,7 @@ from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.http1.stream_messages import MessageStream
 from micro_transport_http.io.link import Driver, Link
 
-from .answers import connection_lost, nonsense, refused
+from .answers import connection_lost, refused, unreadable
 
 __all__ = ["ClientStream"]
 
@@ -42,7 +42,7 @@ class ClientStream(MessageStream):
         try:
             self._parser.feed(data)
         except Refusal as refusal:
-            self.fail(nonsense(refusal, self.address))
+            self.fail(unreadable(refusal, self.address))
             self._link.close()
         self._adjust_reading()
 

@@ -1,4 +1,4 @@
-"""Bytes to messages: what httptools lets through is checked for the rest, and everything is bounded.
+"""The parser: httptools reads, and what it lets through is checked here, with a bound on everything.
 
 httptools refuses lengths that are repeated, listed or no plain numbers, lengths beside a transfer coding, bare line
 feeds, folded and malformed headers, control characters and odd chunk sizes. What it leaves to us: limits, repeated

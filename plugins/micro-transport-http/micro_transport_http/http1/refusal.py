@@ -1,4 +1,4 @@
-"""What is wrong with a message: the one thing that the parser raises."""
+"""A malformed or oversized message: the one exception that the parser raises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Refusal"]
 
 
 class Refusal(Exception):
-    """A message that is not taken; the connection ends with it (docs/protocol.md §3)."""
+    """A message that is refused; the connection ends with it (docs/protocol.md §3)."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -16,7 +16,7 @@ class Refusal(Exception):
         self.sentence = sentence
 
     def encode(self) -> bytes:
-        """Return the answer that says so."""
+        """Return the response that tells the peer."""
         body = f"{self.sentence}\n".encode("utf-8", "replace")
         reason = HTTPStatus(self.status).phrase.encode()
         headers = b"Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %d\r\n" % len(body)

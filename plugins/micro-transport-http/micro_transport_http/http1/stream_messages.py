@@ -1,4 +1,4 @@
-"""Messages both ways on a connection of its own, as either side sees them (docs/wire.md §3.4)."""
+"""A bidirectional stream of messages on a connection of its own, as either side sees it (docs/wire.md §3.4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["MessageStream"]
 
 _QUEUED_MESSAGES = 32
 _QUEUED_BYTES = 256 * 1024
-"""What may lie unread before the connection is not read any further."""
+"""What may lie unread before backpressure: the connection is not read any further."""
 
 _CLOSING_SECONDS = 5.0
 
@@ -43,7 +43,7 @@ class MessageStream(Stream):
 
     @property
     def is_full(self) -> bool:
-        """Whether reading has to wait for the receiver."""
+        """Whether the receiver is so far behind that reading has to pause."""
         return len(self._queue) >= _QUEUED_MESSAGES or self._queued >= _QUEUED_BYTES
 
     @property

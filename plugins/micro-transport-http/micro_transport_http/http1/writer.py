@@ -1,4 +1,4 @@
-"""Messages to bytes: the constant part once, and nothing that could be read as another message."""
+"""The serializer: constant headers are encoded once, and no header can smuggle in another message."""
 
 from __future__ import annotations
 

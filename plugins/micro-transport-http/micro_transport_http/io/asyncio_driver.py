@@ -37,7 +37,7 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._is_handing = False
         """Bytes are with the owner: what it answers meanwhile leaves together, when it is done with them."""
         self.gone = self._loop.create_future()
-        """Done when the loop has let go of the socket."""
+        """Done when the loop has closed the socket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -130,14 +130,14 @@ class AsyncioLink(asyncio.Protocol, Link):
             self._transport.abort()
 
     def forsake(self) -> None:
-        """Let go of a connection whose making was cancelled; uvloop may make it all the same, and never say its end."""
+        """Abandon a connect that was cancelled; uvloop may finish it all the same, and never report its end."""
         self._links.discard(self)
         if self._transport is not None:
             self.close()
         self.lost = True
 
     def _end(self) -> None:
-        """Tell the owner, once, that nothing more comes; asyncio itself closes after an end of file."""
+        """Tell the owner, once, that the connection is gone; asyncio itself closes after an end of file."""
         if not self.lost:
             self._flush()
             self.lost = True
@@ -152,7 +152,7 @@ class AsyncioLink(asyncio.Protocol, Link):
 
 
 class AsyncioTlsLink(AsyncioLink):
-    """One connection under TLS: what is queued is sealed when it leaves, and what comes is opened first."""
+    """A connection under TLS: what is sent is encrypted when it leaves, what arrives is decrypted first."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class AsyncioTlsLink(AsyncioLink):
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        """End it when the peer has said so, and all that came before was read."""
+        """End it when the peer has sent close_notify, and all that came before was read."""
         if self._session.is_over and not (self._is_paused or self.lost or self._transport is None):
             self._end()
             self._transport.close()
@@ -235,7 +235,7 @@ class AsyncioAccepting(Accepting):
 
 
 class AsyncioDriver(Driver):
-    """One loop's links."""
+    """Connects and listens with asyncio's own transports."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -289,7 +289,7 @@ class AsyncioDriver(Driver):
 
 
 async def _closed(links: set[AsyncioLink]) -> None:
-    """Close links, and wait for the turn in which the loop lets go of their sockets."""
+    """Close links, and wait until the loop has closed their sockets."""
     there = list(links)
     for link in there:
         link.close()

@@ -1,4 +1,4 @@
-"""A link's time under TLS before its protocol begins: the handshake, its deadline and what a peer is told of it."""
+"""The TLS handshake of a link: its deadline, what a peer is told when it fails, and who owns the link afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINGER_SECONDS = 2.0
 
 
 class Handshake(Owner):
-    """Owns a link until its handshake is done, and makes the owner that comes after."""
+    """Owns a link until the handshake is done, then makes the owner that speaks the negotiated protocol."""
 
     def __init__(
         self, driver: Driver, link: Link, session: TlsSession, make_owner: MakeOwner, *, is_listener: bool = False
@@ -39,24 +39,24 @@ class Handshake(Owner):
             raise failure
 
     def received(self, data: bytes) -> None:
-        """Nothing of the application comes before the end of a handshake."""
+        """No application data comes before the end of the handshake."""
 
     def writable(self, writable: bool) -> None:
-        """A handshake is short."""
+        """A handshake is too short for backpressure."""
 
     def lost(self) -> None:
-        """Tell who waits."""
+        """Fail the caller that waits."""
         self._settle(TlsFailure("it closed the connection in the TLS handshake"))
 
     def shaken(self) -> None:
-        """Hand the link to its owner."""
+        """The handshake is done: hand the link to the owner that comes after."""
         link = self._link
         link.protocol, link.peer = self._session.protocol, self._session.peer
         link.owner = self._make_owner(link)
         self._settle(None)
 
     def failed(self, failure: TlsFailure) -> None:
-        """Let the peer hear why, and end it."""
+        """The handshake failed: tell the peer why, and close."""
         if self._is_listener:
             _logger.info("refused %s: %s", self._link.remote, failure.sentence)
         self._settle(failure)
@@ -76,7 +76,7 @@ class Handshake(Owner):
 
 
 def unsealed(link: Link, session: TlsSession, data: bytes, push: Callable[[], None]) -> bytes:
-    """Return the plain bytes in ``data``, and see to what else it brings: the handshake's end, an alert, an answer."""
+    """Return the plaintext in ``data``; act on what else is in it: the end of the handshake, an alert, a failure."""
     was_shaken = session.is_shaken
     try:
         plain = session.received(data)

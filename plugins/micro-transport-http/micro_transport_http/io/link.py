@@ -1,6 +1,7 @@
 """The seam between the protocol and the event loop: links carry bytes, a driver makes links, timers and waiters.
 
-Everything that decides is plain code on top of this seam; `asyncio_driver` and `portable_driver` are all that differs.
+All decisions are plain synchronous code above this seam; only the drivers, `asyncio_driver` and `portable_driver`, know
+an event loop.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ HIGH_WATER = 64 * 1024
 
 
 class Owner(Protocol):
-    """What a link hands its bytes to."""
+    """What a link hands the received bytes to; asyncio would call it a protocol."""
 
     def received(self, data: bytes) -> None:
-        """Take what the peer sent."""
+        """Take bytes that the peer sent."""
 
     def lost(self) -> None:
-        """Take note that nothing more comes, nor goes. Called once."""
+        """Take note that the connection is gone: nothing is received or sent any more. Called once."""
 
     def writable(self, writable: bool) -> None:
-        """Take note that the peer fell behind, or caught up."""
+        """Take note of backpressure: the peer fell behind (false), or caught up (true)."""
 
 
 class Link(ABC):
-    """One connection, as bytes."""
+    """A connection as a stream of bytes."""
 
     owner: Owner
     local: str
@@ -39,9 +40,9 @@ class Link(ABC):
     is_writable: bool = True
     lost: bool = False
     protocol: str = ""
-    """What both ends agreed to speak, by ALPN."""
+    """The protocol that ALPN negotiated; empty without TLS."""
     peer: tuple[str, ...] = ()
-    """The names that the caller was verified by."""
+    """The names in the certificate that the caller was verified by."""
     refusal: str = ""
     """Why TLS ended it, a sentence about the peer; nothing was executed then."""
 
@@ -57,15 +58,15 @@ class Link(ABC):
         """Wait until the link is writable or lost, and give the loop a turn."""
 
     async def sent(self) -> None:
-        """Wait until what is queued is the operating system's affair, where a link holds it back longer than that."""
+        """Wait until what is queued was handed to the operating system, where a link buffers beyond that."""
 
     @abstractmethod
     def pause(self) -> None:
-        """Read no more for now."""
+        """Stop reading, so that the peer is held back."""
 
     @abstractmethod
     def resume(self) -> None:
-        """Read on."""
+        """Start reading again."""
 
     @abstractmethod
     def finish(self, seconds: float) -> None:
@@ -73,11 +74,11 @@ class Link(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the connection at once; what is queued may be lost. Calls ``owner.lost`` before it returns."""
+        """Abort the connection; what is queued may be lost. Calls ``owner.lost`` before it returns."""
 
 
 class Waiter(Protocol):
-    """One value that somebody awaits: an `asyncio.Future`, or its like."""
+    """A value that one task awaits: an `asyncio.Future`, or its like."""
 
     def set_result(self, value: Any, /) -> None: ...
 
@@ -87,7 +88,7 @@ class Waiter(Protocol):
 
 
 class Timer(Protocol):
-    """Something that is to happen."""
+    """A callback that is scheduled."""
 
     def cancel(self) -> object: ...
 
@@ -110,7 +111,7 @@ class Accepting(ABC):
 
 
 class Driver(ABC):
-    """One event loop's way of doing I/O. Opened and closed by the transport."""
+    """I/O on one kind of event loop. Opened and closed by the transport."""
 
     waiter: Callable[[], Waiter]
     time: Callable[[], float]

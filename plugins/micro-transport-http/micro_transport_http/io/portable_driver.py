@@ -22,7 +22,7 @@ __all__ = ["PortableDriver"]
 
 
 class PortableWaiter:
-    """One value that one task awaits."""
+    """A value that one task awaits."""
 
     __slots__ = ("_done", "_event", "_value")
 

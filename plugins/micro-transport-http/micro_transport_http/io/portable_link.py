@@ -18,7 +18,7 @@ _CHUNK = 64 * 1024
 
 
 class PortableLink(Link):
-    """One connection, as a stream of anyio's."""
+    """A connection on a stream of anyio's."""
 
     def __init__(self, stream: ByteStream, make_owner: MakeOwner) -> None:
         self._stream = stream
@@ -36,7 +36,7 @@ class PortableLink(Link):
         self.owner = make_owner(self)
 
     async def run(self) -> None:
-        """Carry bytes both ways until one side ends it."""
+        """Carry bytes both ways until one side ends the connection."""
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
@@ -135,7 +135,7 @@ class PortableLink(Link):
 
 
 class PortableTlsLink(PortableLink):
-    """One connection under TLS: what is queued is sealed when it leaves, and what comes is opened first."""
+    """A connection under TLS: what is sent is encrypted when it leaves, what arrives is decrypted first."""
 
     def __init__(
         self, driver: Driver, stream: ByteStream, make_owner: MakeOwner, session: TlsSession, *, is_listener: bool
@@ -156,7 +156,7 @@ class PortableTlsLink(PortableLink):
         self._end_if_over()
 
     def _end_if_over(self) -> None:
-        """End it when the peer has said so, and all that came before was read."""
+        """End it when the peer has sent close_notify, and all that came before was read."""
         if self._session.is_over and self._may_read.is_set():
             self.close()
 
@@ -165,7 +165,7 @@ class PortableTlsLink(PortableLink):
         self._end_if_over()
 
     def _push(self) -> None:
-        """Have what TLS itself says leave with what is queued."""
+        """Have handshake messages and alerts leave, with what else is queued."""
         self._out.append(b"")
         self._work.set()
 

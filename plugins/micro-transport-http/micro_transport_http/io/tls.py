@@ -1,4 +1,4 @@
-"""TLS of one connection, sans I/O: bytes of the peer in, plain bytes out, and the other way round."""
+"""TLS of one connection, sans I/O: ciphertext in, plaintext out, and the other way round."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from micro_core.tls import HANDSHAKE_SECONDS, explain, peer_names
 __all__ = ["TlsFailure", "TlsSession"]
 
 _RECORD = 0x16
-"""What the first byte of a handshake is (RFC 8446 §5.1)."""
+"""The first byte of a handshake record (RFC 8446 §5.1)."""
 
 _CHUNK = 256 * 1024
 
 
 class TlsFailure(OSError):
-    """A handshake that did not come about, or a record that is wrong; its text is about the peer."""
+    """A handshake that failed, or a bad record; its text is about the peer."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)
@@ -24,7 +24,7 @@ class TlsFailure(OSError):
 
 
 class TlsSession:
-    """One end of a connection."""
+    """One end of a TLS connection."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class TlsSession:
         self._said_bye = False
         self.is_shaken = False
         self.is_over = False
-        """The peer said that nothing more comes."""
+        """The peer sent close_notify: nothing more comes."""
 
     @property
     def protocol(self) -> str:
-        """What was agreed on by ALPN, or nothing."""
+        """The protocol that ALPN negotiated, or nothing."""
         return self._ssl.selected_alpn_protocol() or ""
 
     @property
@@ -67,11 +67,11 @@ class TlsSession:
 
     @property
     def has_output(self) -> bool:
-        """Whether there is something to send that is not the application's."""
+        """Whether handshake messages or alerts wait to be sent."""
         return bool(self._outgoing.pending or self._in_clear)
 
     def received(self, data: bytes) -> bytes:
-        """Return what ``data`` completes; empty data begins the handshake of a caller. Raises `TlsFailure`."""
+        """Return the plaintext that ``data`` completes; empty data starts a caller's handshake. Raises `TlsFailure`."""
         if self._is_first and data:
             self._is_first = False
             if data[0] != _RECORD:
@@ -104,7 +104,7 @@ class TlsSession:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def seal(self, plain: bytes) -> bytes:
-        """Return what to send: ``plain``, after what the handshake and alerts have to say."""
+        """Return the bytes to send: handshake messages and alerts, then ``plain``, encrypted."""
         if self._in_clear:
             data, self._in_clear = self._in_clear, b""
             return data
@@ -113,7 +113,7 @@ class TlsSession:
         return self._outgoing.read()
 
     def bye(self) -> bytes:
-        """Return what says that nothing more comes."""
+        """Return the bytes to send last, close_notify among them."""
         if self.is_shaken and not self._said_bye:
             try:
                 self._ssl.unwrap()

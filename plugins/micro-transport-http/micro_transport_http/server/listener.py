@@ -1,4 +1,4 @@
-"""A bound address, and the watch over its connections."""
+"""A listener: accepts connections, and times out those that are idle or slow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEEDS_TLS = Refusal(400, "this port speaks TLS, and clear text came: call it wi
 
 
 class HttpListener(Listener):
-    """Connections of callers, made by a driver."""
+    """A bound address and the connections that callers made to it."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class HttpListener(Listener):
         )
 
     def _watch(self) -> None:
-        """Look at every connection, as long as there are any: cheaper than a timer for each message."""
+        """Check the timeouts of all connections on one timer: cheaper than a timer for each message."""
         self._timer = None
         now = self._driver.time()
         for connection in list(self._connections):

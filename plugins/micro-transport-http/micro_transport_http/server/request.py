@@ -1,4 +1,4 @@
-"""A request as its connection hands it on: answered once, or given up, whatever protocol it came in."""
+"""A request as its connection hands it to the server: answered once or abandoned, whatever the protocol."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _logger = logging.getLogger("micro.transport.http")
 
 
 class Answering(Protocol):
-    """What a request came on."""
+    """The connection a request arrived on."""
 
     def answer(self, request: Any, head: Head, headers: Headers, body: bytes) -> None:
         """Write the answer to a request."""
 
 
 class ConnectionRequest(Request):
-    """A request of a connection."""
+    """A request that knows which connection its answer goes to."""
 
     __slots__ = ("connection", "is_bodiless", "key")
 
