@@ -63,10 +63,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types: strictly all but the tests of plugins."""
+    """Check types: strictly all but the tests of plugins, and with pyright what its users see."""
     _install(session, *PROJECTS, groups=["types", "test", "packaging"])
     session.install("nox")
     session.run("mypy", *CHECKED)
+    session.run("basedpyright")
     for plugin in PLUGINS:  # each has a conftest.py and modules of the same names
         session.run("mypy", *LOOSE, f"plugins/{plugin}")
 
