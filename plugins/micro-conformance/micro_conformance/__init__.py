@@ -3,8 +3,8 @@
 import pytest
 
 MODULES = (
-    "suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "codec", "broker", "rpc_work",
-    "client", "server",
+    "suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "transport_network", "codec",
+    "broker", "rpc_work", "client", "server",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"micro_conformance.{module}" for module in MODULES))
 

@@ -12,8 +12,10 @@ from typing import ClassVar
 import anyio
 import pytest
 
+from micro_conformance.proxy import TcpProxy
 from micro_conformance.suite import SOON, promise
 from micro_conformance.transport_ends import HEAD, HOLD, Ends, Peer
+from micro_conformance.transport_network import NetworkPromises
 from micro_conformance.transport_stream import StreamPromises
 from micro_core import (
     Closed,
@@ -42,7 +44,7 @@ ODD_VALUES = (
 _callers = ContextVar("callers", default="")
 
 
-class TransportConformance(StreamPromises):
+class TransportConformance(StreamPromises, NetworkPromises):
     """Subclass it, and give ``plugin`` and ``options``. Listens on 127.0.0.1 with port 0."""
 
     kind = "transport"
@@ -50,6 +52,9 @@ class TransportConformance(StreamPromises):
         "multiplexing": "many calls share a connection",
         "cancel": "the peer is told that nobody waits any more",
         "lingering": "who stops accepting takes new calls on the connections there are",
+        "network": "it speaks TCP, so that a proxy can stand between both ends",
+        "silence": "a connection that has fallen silent costs one timeout",
+        "integrity": "what was altered on the way is noticed, as under TLS",
     }
     node_metadata: ClassVar[Mapping[str, str]] = {}
     """What a node carries beside the transport's own metadata: ``{"protocol": "mucp"}`` alone makes a Go peer of it."""
@@ -63,14 +68,15 @@ class TransportConformance(StreamPromises):
         return made
 
     @asynccontextmanager
-    async def ends(self, limits: Limits | None = None) -> AsyncIterator[Ends]:
-        """Open a channel and the listener that it leads to."""
+    async def ends(self, limits: Limits | None = None, *, proxied: bool = False) -> AsyncIterator[Ends]:
+        """Open a channel and the listener that it leads to, with a proxy between them."""
         async with self.transport() as here, self.transport() as there, AsyncExitStack() as stack:
             peer = Peer()
             listening = there.listen("127.0.0.1:0", peer.receive, limits or Limits())
             listener = await stack.enter_async_context(listening)
-            channel = here.connect(self.node(listener.address, there))
-            yield Ends(here, channel, peer, listener, stack)
+            proxy = stack.enter_context(TcpProxy(listener.address)) if proxied else None
+            channel = here.connect(self.node(proxy.address if proxy else listener.address, there))
+            yield Ends(here, channel, peer, listener, proxy, stack)
             await channel.aclose()
 
     def node(self, address: str, listening: Transport) -> Node:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import anyio
 
+from micro_conformance.proxy import TcpProxy
 from micro_core import Channel, Head, Headers, Listener, Message, Request, Stream, Transport
 
 __all__ = ["HEAD", "HOLD", "STREAM", "Ends", "Peer"]
@@ -69,15 +70,28 @@ class Ends:
     """Both ends."""
 
     def __init__(
-        self, here: Transport, channel: Channel, peer: Peer, listener: Listener, stack: AsyncExitStack
+        self,
+        here: Transport,
+        channel: Channel,
+        peer: Peer,
+        listener: Listener,
+        proxy: TcpProxy | None,
+        stack: AsyncExitStack,
     ) -> None:
         self.here = here
         self.channel = channel
         self.peer = peer
         self.listener = listener
+        self._proxy = proxy
         self._stack = stack
         self._head = Head(HEAD)
         self._id = 0
+
+    @property
+    def proxy(self) -> TcpProxy:
+        """What stands between both ends, where that was asked for."""
+        assert self._proxy is not None, "ask for it: self.ends(proxied=True)"
+        return self._proxy
 
     async def call(
         self,

@@ -1,9 +1,11 @@
 """For every promise of every suite there is one broken part that this promise catches, and no other.
 
-The suites run against the broken parts of `faults/`, in one pytest process for each kind and in virtual time.
+The suites run against the broken parts of `faults/`, in one pytest process for each table: in virtual time, unless it
+says ``IN_VIRTUAL_TIME = False`` because its parts speak over real sockets.
 """
 
 import os
+import runpy
 import subprocess
 import sys
 from collections import defaultdict
@@ -12,8 +14,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+import micro_conformance
+from micro_conformance.suite import Suite, promises
+
 FAULTS = Path(__file__).parent / "faults"
-KINDS = sorted(path.stem for path in FAULTS.glob("*.py"))
+TABLES = sorted(path.stem for path in FAULTS.glob("*.py"))
+KINDS = sorted({table.partition("_")[0] for table in TABLES})
 
 WITH_EVERY_FAULT = """
 import importlib.util
@@ -26,21 +32,31 @@ spec.loader.exec_module(faults)
 
 @pytest.fixture
 def in_virtual_time(self):
-    return "trio", {{"clock": MockClock(autojump_threshold=0)}}
+    return "trio", {{"clock": MockClock(autojump_threshold=0)}} if getattr(faults, "IN_VIRTUAL_TIME", True) else {{}}
 
+missing = {{name: None for name, capability in promises(faults.Suite).items() if capability in faults.Suite.missing}}
 for promise in promises(faults.Suite):
-    if promise not in faults.FAULTS:
+    if promise not in faults.FAULTS and promise not in missing:
         globals()[f"TestNothing_{{promise}}"] = type("TestNothing", (), {{promise: lambda self: None}})
 for promise, fault in {{"": faults.Suite.plugin, **faults.FAULTS}}.items():
     name = f"TestFault_{{promise}}"
     body = {{"plugin": staticmethod(fault), "anyio_backend": in_virtual_time, "__module__": __name__}}
+    body |= missing
     globals()[name] = type(name, (faults.Suite,), body)
 """
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_part_fails_the_promise_that_it_breaks_and_no_other(kind: str, tmp_path: Path) -> None:
-    outcomes = outcomes_of(tmp_path, WITH_EVERY_FAULT.format(path=str(FAULTS / f"{kind}.py")))
+def test_every_promise_has_a_broken_part(kind: str) -> None:
+    suite: type[Suite] = getattr(micro_conformance, f"{kind.title()}Conformance")
+    tables = [runpy.run_path(str(FAULTS / f"{table}.py"))["FAULTS"] for table in TABLES if table.startswith(kind)]
+    assert set(promises(suite)) == {promise for table in tables for promise in table}
+    assert len({promise for table in tables for promise in table}) == sum(map(len, tables))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_broken_part_fails_the_promise_that_it_breaks_and_no_other(table: str, tmp_path: Path) -> None:
+    outcomes = outcomes_of(tmp_path, WITH_EVERY_FAULT.format(path=str(FAULTS / f"{table}.py")))
     without_fault = [name for name in outcomes if name.startswith("TestNothing_")]
     assert without_fault == []
     caught = {name.removeprefix("TestFault_"): tests for name, tests in outcomes.items()}

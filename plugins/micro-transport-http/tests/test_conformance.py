@@ -16,20 +16,25 @@ ON_ASYNCIO = {
 }
 
 
+CLEAR_TEXT = {"integrity": "clear text has no checksum of its own"}
+SHARED = {"silence": "a shared connection whose calls time out is not given up yet"}
+
+
 class TestMultiplexed(TransportConformance):
     plugin = HttpTransport
+    missing = {**CLEAR_TEXT, **SHARED}
 
 
 class TestOneCallAtATime(TransportConformance):
     plugin = HttpTransport
     options = {"multiplex": "off"}
-    missing = {"multiplexing": "switched off"}
+    missing = {"multiplexing": "switched off", **CLEAR_TEXT}
 
 
 class TestPortable(TransportConformance):
     plugin = HttpTransport
     options = {"native": False}
-    missing = ON_ASYNCIO
+    missing = {**ON_ASYNCIO, **CLEAR_TEXT, **SHARED}
 
 
 class TestUnderTls(TransportConformance):
@@ -37,6 +42,7 @@ class TestUnderTls(TransportConformance):
 
     plugin = HttpTransport
     node_metadata = {"micro": "1"}
+    missing = SHARED
     native: ClassVar[bool] = True
     alpn: ClassVar[tuple[str, ...]] = ("micro-mux", "http/1.1")
 
@@ -51,12 +57,12 @@ class TestUnderTls(TransportConformance):
 
 class TestPortableUnderTls(TestUnderTls):
     native = False
-    missing = ON_ASYNCIO
+    missing = {**ON_ASYNCIO, **SHARED}
 
 
 class TestOverHttp2(TestUnderTls):
     alpn = ("h2", "http/1.1")
-    missing = {"lingering": "HTTP/2 has GOAWAY for it, and callers go elsewhere"}
+    missing = {"lingering": "HTTP/2 has GOAWAY for it, and callers go elsewhere", **SHARED}
 
 
 class TestPortableOverHttp2(TestOverHttp2):

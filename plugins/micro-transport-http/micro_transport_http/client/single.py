@@ -41,7 +41,10 @@ class Http1Connection(PooledConnection):
 
     def lost(self) -> None:
         """Fail what is under way."""
-        self._parser.end()
+        try:
+            self._parser.end()
+        except Refusal as refusal:
+            self._failed(unreadable(refusal, self.address))
         self._failed(connection_lost(self.link, self.address, f"{self.address} went away"))
         self.on_end(self)
 

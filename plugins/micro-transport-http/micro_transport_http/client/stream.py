@@ -48,7 +48,10 @@ class ClientStream(MessageStream):
 
     def lost(self) -> None:
         """Let the receiver know, after what it has not read yet."""
-        self._parser.end()
+        try:
+            self._parser.end()
+        except Refusal as refusal:
+            self.fail(unreadable(refusal, self.address))
         self.fail(connection_lost(self._link, self.address, f"{self.address} went away in mid-stream"))
 
     def writable(self, writable: bool) -> None:
