@@ -21,7 +21,6 @@ from micro_core._app.debug import Debug, DebugCodec
 from micro_core._app.handlers import camel_case, endpoint_of, handler_of, with_class_options
 from micro_core._app.subscribers import Subscriber, Subscribers
 from micro_core._plugins.host import PluginHost
-from micro_core._runtime.owned_tasks import OwnedTasks
 from micro_core._wire.codec_set import CodecSet
 from micro_core.address import advertised, reach
 from micro_core.broker import Broker, DeadLetter, Subscription
@@ -32,6 +31,7 @@ from micro_core.errors import Closed, ConfigError, EncodeError, MicroError, Regi
 from micro_core.registry import Node, Record, Registry
 from micro_core.selector import Selector
 from micro_core.server import Handler, Running, Server
+from micro_core.tasks import Hosted, OwnedTasks
 from micro_core.tls import Tls
 from micro_core.transport import Limits, Transport
 
@@ -107,7 +107,7 @@ class Service:
         self._subscribers: list[Subscriber] = []
         self._hooks: dict[str, list[Callable[[], Any]]] = {}
         self._client = Client()
-        self._opened = AsyncExitStack()
+        self._host: Hosted[None] | None = None
         self._entered = False
         self._running: Running | None = None
         self._node: Node | None = None
@@ -262,7 +262,8 @@ class Service:
         try:
             parts = load_parts(self._given, self._argv, self._plugins)
             self._name = parts.settings.server_name
-            await self._opened.enter_async_context(self._life(parts))
+            self._host = Hosted(self._life(parts), name=f"service {self._name}")
+            await self._host.__aenter__()
         except BaseException:
             self._entered = False
             raise
@@ -272,7 +273,8 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await self._opened.aclose()
+            if self._host is not None:
+                await self._host.aclose()
         finally:
             self._entered = False
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
@@ -14,7 +15,6 @@ import anyio
 from micro_core._app.assembly import Parts, load_parts
 from micro_core._app.proxy import Proxy, proxy_class
 from micro_core._plugins.host import PluginHost
-from micro_core._runtime.owned_tasks import OwnedTasks
 from micro_core.broker import Broker, PublishStats
 from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptionsDict, ClientStream, call_options
 from micro_core.codec import Codec
@@ -24,6 +24,7 @@ from micro_core.message import Headers, Message, canonical
 from micro_core.middleware import CallNext, fold
 from micro_core.registry import Registry
 from micro_core.selector import Selector
+from micro_core.tasks import Hosted, OwnedTasks
 from micro_core.tls import Tls
 from micro_core.transport import Transport
 
@@ -38,7 +39,7 @@ class Client:
 
     Each part is a configuration string or an instance, which the client then opens and closes; what is not given comes
     from flags, environment, file or default (docs/configuration.md). ``tls`` stands in for the settings of that name.
-    ``name`` goes out as ``Micro-From-Service``;
+    It may be entered in one task and left in another. ``name`` goes out as ``Micro-From-Service``;
     ``plugins`` has plugins registered in code.
 
     Entering raises `ConfigError` and `PluginError`.
@@ -77,7 +78,7 @@ class Client:
         self._call: CallNext = _not_open
         self._open: CallNext = _not_open
         self._tasks: OwnedTasks | None = None
-        self._opened = AsyncExitStack()
+        self._host: Hosted[None] | None = None
         self._proxies: MutableMapping[object, type[Proxy]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -87,14 +88,20 @@ class Client:
         if self._caller is not None:
             raise Closed("the client is open already; one `async with` opens it once")
         parts = load_parts(self._given, self._argv, self._plugins)
-        await self._opened.enter_async_context(parts.opened())
-        await self._opened.enter_async_context(self._using(parts))
+        self._host = Hosted(self._open_with(parts), name="the client")
+        await self._host.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._opened.aclose()
+        if self._host is not None:
+            await self._host.aclose()
+
+    @asynccontextmanager
+    async def _open_with(self, parts: Parts) -> AsyncIterator[None]:
+        async with parts.opened(), self._using(parts):
+            yield
 
     @asynccontextmanager
     async def _using(self, parts: Parts) -> AsyncIterator[None]:
@@ -112,7 +119,7 @@ class Client:
         """Run an async function in the background until the client is left. Raises `Closed`."""
         self._open_parts()
         assert self._tasks is not None
-        self._tasks.start_soon(function, *arguments)
+        self._tasks.start_soon(function, *arguments, context=copy_context())
 
     @overload
     async def call(

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import anyio
 
-from micro_core._runtime.owned_tasks import OwnedTasks
 from micro_core.broker import Broker
 from micro_core.errors import Closed
+from micro_core.tasks import OwnedTasks
 
 __all__ = ["LateBroker"]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import anyio
 
 from micro_core._calling.nodes import NodeList, Target
-from micro_core._runtime.owned_tasks import OwnedTasks
 from micro_core.errors import BadRequest, Executed, MicroError, NoNode, RegistryError, Timeout
 from micro_core.registry import Node, Record, Registry
+from micro_core.tasks import OwnedTasks
 from micro_core.transport import Channel
 
 __all__ = ["Discovery"]

@@ -16,7 +16,7 @@ import sniffio
 
 from micro_core._runtime.asyncio_workers import AsyncioWorkers
 from micro_core._runtime.jobs import Job, Runner
-from micro_core._runtime.owned_tasks import OwnedTasks
+from micro_core.tasks import OwnedTasks
 
 __all__ = ["clock", "effective_deadline", "open_runner"]
 

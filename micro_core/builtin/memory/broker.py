@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 
 from micro_core.broker import Broker, PublishStats, Subscription
@@ -18,6 +17,7 @@ from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.errors import Closed, ConfigError, PublishError
 from micro_core.hookspecs import hookimpl
 from micro_core.message import Message
+from micro_core.tasks import OwnedTasks
 
 __all__ = ["MemoryBroker", "make_broker"]
 
@@ -46,7 +46,7 @@ class MemoryBroker(Broker):
         self._waiting: set[Delivery] = set()
         self._dropped = 0
         self._settled = anyio.Event()
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._tasks: OwnedTasks | None = None
         self._closed = False
 
     async def publish(self, topic: str, message: Message, *, confirm: bool = False) -> None:
@@ -138,7 +138,7 @@ class MemoryBroker(Broker):
             raise Closed("the memory broker is not open")
 
     async def __aenter__(self) -> Self:
-        self._tasks = await anyio.create_task_group().__aenter__()
+        self._tasks = await OwnedTasks().__aenter__()
         return self
 
     async def __aexit__(
@@ -148,8 +148,7 @@ class MemoryBroker(Broker):
         try:
             await self.aclose()
         finally:
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
+            await self._tasks.aclose()
 
     async def aclose(self) -> None:
         if self._closed:

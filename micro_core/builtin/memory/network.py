@@ -35,20 +35,31 @@ class MemoryNetwork:
         self.listeners: dict[str, MemoryListener] = {}
         self.groups: dict[str, list[Group]] = {}
         self._ports = count(FIRST_PORT)
+        self._contexts = 0
+        """How many contexts have it current."""
 
     @staticmethod
     def join() -> MemoryNetwork:
         """Return the current network, or a new one where none is."""
-        return _current.get() or MemoryNetwork()
+        network = _current.get()
+        return network if network is not None and network._contexts else MemoryNetwork()
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Have parts that are built inside this context join this network."""
+        """Have parts that are built inside this context join this network.
+
+        It may be left in another task than it was entered in: that one sees other contextvars.
+        """
         token = _current.set(self)
+        self._contexts += 1
         try:
             yield
         finally:
-            _current.reset(token)
+            self._contexts -= 1
+            try:
+                _current.reset(token)
+            except ValueError:  # set in another task's context, where it counts no more
+                pass
 
     def free_address(self, host: str = "127.0.0.1") -> str:
         """Return an address on ``host`` that nobody had before."""

@@ -8,13 +8,11 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from micro_broker_http.owned import OwnedTasks
 from micro_broker_http.subscribing.address import bind, bound_address
 from micro_broker_http.subscribing.app import BrokerApp
 from micro_broker_http.subscribing.inbox import Inbox
@@ -35,6 +33,7 @@ from micro_core import (
 )
 from micro_core.address import advertised
 from micro_core.middleware import Guard
+from micro_core.tasks import OwnedTasks
 
 if TYPE_CHECKING:
     import httpx
@@ -142,8 +141,8 @@ class HttpBroker(Broker):
         self._listener = Listener(self._app, listening, self._listening_tls)
         context = self._calling_tls or self._tls.for_client(PROTOCOLS)
         self._publisher = self._make_publisher(lambda: PostClient(self._tls, context, self._credentials))
-        await self._tasks.open()
-        self._tasks.start(self._listener.run)
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._listener.run)
         log.info("broker listens at %s, registered as %s", bound_address(listening), self._url)
         return self
 
@@ -172,7 +171,7 @@ class HttpBroker(Broker):
         try:
             await self._register(published, directory)
             workers.start(self._tasks)
-            self._tasks.start(partial(self._renew, renewal, published))
+            self._tasks.start_soon(self._renew, renewal, published)
             yield
         finally:
             with anyio.CancelScope(shield=True):
@@ -235,7 +234,7 @@ class HttpBroker(Broker):
             with anyio.move_on_after(LAST_MOMENTS, shield=True):
                 if self._listener:
                     await self._listener.stop()
-                await self._tasks.stop()
+                await self._tasks.aclose()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -243,7 +242,7 @@ class HttpBroker(Broker):
         try:
             await self._close(self._drain_timeout)
         finally:
-            await self._tasks.close(kind, error, traceback)
+            await self._tasks.aclose()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else self._url or "not open"
@@ -263,7 +262,7 @@ class Workers:
     def start(self, tasks: OwnedTasks) -> None:
         """Start the workers."""
         self._running = True
-        tasks.start(self._run)
+        tasks.start_soon(self._run)
 
     async def _run(self) -> None:
         try:

@@ -12,13 +12,13 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from micro_broker_http.owned import OwnedTasks
 from micro_broker_http.publishing.courier import Courier, Means
 from micro_broker_http.publishing.directory import Directory
 from micro_broker_http.publishing.outbox import Letter, Outbox, Parcel, Receipt
 from micro_broker_http.wire.batch import encode_item
 from micro_broker_http.wire.naming import Subscriber
 from micro_core import Message, PublishError, PublishStats, Registry, RegistryError
+from micro_core.tasks import OwnedTasks
 
 __all__ = ["Publisher"]
 
@@ -102,7 +102,7 @@ class Publisher:
         """Return the route of a topic that was not published to before."""
         if not self._following:
             self._following = True
-            self._tasks.start(self.directory.run)
+            self._tasks.start_soon(self.directory.run)
         await self.directory.ready()
         if topic not in self._routes:
             self._routes[topic] = Route(topic, self)
@@ -165,13 +165,13 @@ class Publisher:
         """Return a courier that is at work."""
         courier = Courier(outbox, subscriber, self._means)
         outbox.join(subscriber.id)
-        self._tasks.start(courier.run)
+        self._tasks.start_soon(courier.run)
         return courier
 
     def expire(self, expired: Callable[[], None]) -> anyio.CancelScope:
         """Call a function after the time that messages are kept for those who went; cancel the scope to prevent it."""
         scope = anyio.CancelScope()
-        self._tasks.start(partial(self._expire, scope, expired))
+        self._tasks.start_soon(self._expire, scope, expired)
         return scope
 
     async def _expire(self, scope: anyio.CancelScope, expired: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 
 from micro_core.sockets import listening_socket
+from micro_core.tasks import Hosted
 
 from .addresses import name_of
 from .handshake import Handshake
@@ -109,21 +110,21 @@ class PortableDriver(Driver):
     def __init__(self) -> None:
         self.waiter = PortableWaiter
         self.time = anyio.current_time
-        self._tasks = anyio.create_task_group()
+        self._tasks: TaskGroup
+        self._host = Hosted(anyio.create_task_group())
         self._links: set[PortableLink] = set()
         self._accepting: list[PortableAccepting] = []
 
     async def __aenter__(self) -> Self:
         """Open the task group."""
-        await self._tasks.__aenter__()
+        self._tasks = await self._host.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._tasks.cancel_scope.cancel()
-        # The user's exception is not the tasks': it goes its own way, unwrapped.
-        await self._tasks.__aexit__(None, None, None)
+        await self._host.aclose()
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         timer = PortableTimer(when, callback)
