@@ -37,7 +37,7 @@ from micro_core.errors import (
     Unavailable,
 )
 from micro_core.hookspecs import hookimpl
-from micro_core.message import Headers, Message, Metadata
+from micro_core.message import Headers, Message, Metadata, Topic
 from micro_core.registry import Change, ChangeKind, Endpoint, Node, Record, Registry, Value
 from micro_core.selector import Selector
 from micro_core.server import Handler, HandlerKind, Running, Server
@@ -107,6 +107,7 @@ __all__ = [
     "SyncStream",
     "Timeout",
     "Tls",
+    "Topic",
     "Transport",
     "Unauthorized",
     "Unavailable",

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
-__all__ = ["Headers", "Message", "Metadata", "canonical"]
+__all__ = ["Headers", "Message", "Metadata", "Topic", "canonical"]
+
+Payload = TypeVar("Payload")
 
 Headers: TypeAlias = dict[bytes, bytes]
 """Header names in canonical form, and their raw values (UTF-8)."""
@@ -81,3 +83,19 @@ class Metadata(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Metadata({sorted(self._values)})"
+
+
+class Topic(Generic[Payload]):
+    """What a topic is called, and the type of its messages: ``ORDERS = Topic("orders", Order)``.
+
+    Publishers and subscribers that share it are checked: by type checkers, and when a service is put together.
+    """
+
+    __slots__ = ("name", "type")
+
+    def __init__(self, name: str, type: type[Payload]) -> None:
+        self.name = name
+        self.type = type
+
+    def __repr__(self) -> str:
+        return f"Topic({self.name!r}, {getattr(self.type, '__qualname__', self.type)})"

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 import anyio
 
@@ -19,15 +19,17 @@ from micro_core._app.client import Client
 from micro_core._app.contract import handlers_of, unimplemented
 from micro_core._app.debug import Debug, DebugCodec
 from micro_core._app.handlers import camel_case, endpoint_of, handler_of, with_class_options
-from micro_core._app.subscribers import Subscriber, Subscribers
+from micro_core._app.subscribers import Subscriber, SubscriberOptions, Subscribers
 from micro_core._plugins.host import PluginHost
 from micro_core._wire.codec_set import CodecSet
 from micro_core.address import advertised, reach
-from micro_core.broker import Broker, DeadLetter, Subscription
+from micro_core.broker import Broker, Subscription
 from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.config import Settings
+from micro_core.context import Context
 from micro_core.errors import Closed, ConfigError, EncodeError, MicroError, RegistryError
+from micro_core.message import Topic
 from micro_core.registry import Node, Record, Registry
 from micro_core.selector import Selector
 from micro_core.server import Handler, Running, Server
@@ -40,6 +42,8 @@ __all__ = ["Service"]
 log = logging.getLogger("micro.service")
 
 Registered = TypeVar("Registered")
+Payload = TypeVar("Payload")
+Returned = TypeVar("Returned", bound=Awaitable[object])
 Hook = TypeVar("Hook", bound=Callable[[], Any])
 
 DRAIN_SECONDS = 25.0
@@ -48,6 +52,17 @@ FIRST_PAUSE = 0.5
 """Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
 GOODBYE_SECONDS = 5.0
 """How long taking itself out of the registry may hold up a stop."""
+
+
+class Subscribing(Protocol[Payload]):
+    """Takes a function of messages of one type, a `Context` behind them or none, and returns it."""
+
+    @overload
+    def __call__(self, function: Callable[[Payload], Returned], /) -> Callable[[Payload], Returned]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[Payload, Context], Returned], /
+    ) -> Callable[[Payload, Context], Returned]: ...
 
 
 class Service:
@@ -192,33 +207,21 @@ class Service:
             return [handler_of(target, name or camel_case(self.name.rpartition(".")[2]))]
         return list(handlers_of(target, name))
 
-    def subscriber(
-        self,
-        topic: str,
-        *,
-        queue: str = "",
-        concurrency: int = 1,
-        retries: int = 3,
-        dead_letter: DeadLetter | None = None,
-    ) -> Callable[[Registered], Registered]:
-        """Register a function for the messages of ``topic``; used as a decorator.
+    @overload
+    def subscriber(self, topic: Topic[Payload], **options: Unpack[SubscriberOptions]) -> Subscribing[Payload]: ...
+    @overload
+    def subscriber(self, topic: str, **options: Unpack[SubscriberOptions]) -> Callable[[Registered], Registered]: ...
+    def subscriber(self, topic: str | Topic[Any], **options: Unpack[SubscriberOptions]) -> Any:
+        """Register a function for the messages of ``topic``, a text or a `Topic`; used as a decorator.
 
         Of the subscribers that share a ``queue`` one gets each message; without one every subscriber does. See
-        `micro_core.Subscription` for the other options. Raises `ConfigError` for what cannot be a subscriber.
+        `micro_core.Subscription` for the other options. Raises `ConfigError` for what cannot be a subscriber, takes
+        other messages than those of the topic, or has an option that there is not.
         """
 
         def register(function: Any) -> Any:
             self._check_not_entered()
-            self._subscribers.append(
-                Subscriber.of(
-                    function,
-                    topic,
-                    queue=queue,
-                    concurrency=concurrency,
-                    retries=retries,
-                    dead_letter=dead_letter,
-                )
-            )
+            self._subscribers.append(Subscriber.of(function, topic, options))
             return function
 
         return register

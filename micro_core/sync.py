@@ -19,6 +19,7 @@ from micro_core._app.sync_proxy import sync_proxy_class
 from micro_core._runtime.loop_thread import LoopThread
 from micro_core.client import DEFAULT_OPTIONS, Call, CallOptionsDict, ClientStream, call_options
 from micro_core.errors import Closed, MicroError
+from micro_core.message import Topic
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["SyncClient", "SyncStream"]
 
 Response = TypeVar("Response")
+Payload = TypeVar("Payload")
 
 
 class SyncStream(Generic[Response]):
@@ -213,8 +215,26 @@ class SyncClient:
         """Return the reply to ``call``, through the middleware."""
         return self._wait(self._client.make_call, call)
 
+    @overload
+    def publish(
+        self,
+        topic: Topic[Payload],
+        message: Payload,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        confirm: bool = False,
+    ) -> None: ...
+    @overload
     def publish(
         self, topic: str, message: object, *, metadata: Mapping[str, str] | None = None, confirm: bool = False
+    ) -> None: ...
+    def publish(
+        self,
+        topic: str | Topic[Any],
+        message: object,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        confirm: bool = False,
     ) -> None:
         """Publish a message; arguments and errors as `Client.publish`."""
         self._wait(partial(self._client.publish, topic, message, metadata=metadata, confirm=confirm))

@@ -20,7 +20,7 @@ from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptionsDict, Cl
 from micro_core.codec import Codec
 from micro_core.context import current_context, propagated
 from micro_core.errors import Closed, PublishError
-from micro_core.message import Headers, Message, canonical
+from micro_core.message import Headers, Message, Topic, canonical
 from micro_core.middleware import CallNext, fold
 from micro_core.registry import Registry
 from micro_core.selector import Selector
@@ -32,6 +32,7 @@ __all__ = ["Client"]
 
 Response = TypeVar("Response")
 Contract = TypeVar("Contract")
+Payload = TypeVar("Payload")
 
 
 class Client:
@@ -212,14 +213,35 @@ class Client:
             kind = self._proxies[contract] = proxy_class(contract)
         return kind(self, service, options)  # type: ignore[return-value]  # it has the contract's methods
 
+    @overload
     async def publish(
-        self, topic: str, message: Any, *, metadata: Mapping[str, str] | None = None, confirm: bool = False
+        self,
+        topic: Topic[Payload],
+        message: Payload,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        confirm: bool = False,
+    ) -> None: ...
+    @overload
+    async def publish(
+        self, topic: str, message: object, *, metadata: Mapping[str, str] | None = None, confirm: bool = False
+    ) -> None: ...
+    async def publish(
+        self,
+        topic: str | Topic[Any],
+        message: object,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        confirm: bool = False,
     ) -> None:
         """Keep a message for every subscriber of ``topic`` known now; with ``confirm`` wait until each has handled it.
 
-        Raises `PublishError` where there is nobody to keep it for, or (``confirm``) naming who has not handled it.
+        ``topic`` is a text, or a `Topic`, whose messages type checkers know. Raises `PublishError` where there is
+        nobody to keep it for, or (``confirm``) naming who has not handled it.
         """
         parts = self._open_parts()
+        if isinstance(topic, Topic):
+            topic = topic.name
         if not isinstance(topic, str):
             raise PublishError(f"topic {topic!r} is no text, but of type {type(topic).__name__}")
         codec = parts.codec_set.for_type(type(message))

@@ -5,25 +5,35 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import anyio
 import msgspec
 import sniffio
 
 from micro_core._app.handlers import message_of
+from micro_core._settings.near_miss import did_you_mean
 from micro_core._wire.codec_set import CodecSet, media_type
 from micro_core.broker import DeadLetter, Subscription, check_counts
 from micro_core.context import Context, _current
 from micro_core.describe import describe
-from micro_core.errors import InternalError
-from micro_core.message import Message
+from micro_core.errors import ConfigError, InternalError
+from micro_core.message import Message, Topic
 from micro_core.middleware import HandleNext, SubscriberMiddleware, fold
 from micro_core.registry import Endpoint
 
-__all__ = ["Subscriber", "Subscribers"]
+__all__ = ["Subscriber", "SubscriberOptions", "Subscribers"]
 
 log = logging.getLogger("micro.server")
+
+
+class SubscriberOptions(TypedDict, total=False):
+    """The keyword arguments of a subscriber; what each means is told in `micro_core.Subscription`."""
+
+    queue: str
+    concurrency: int
+    retries: int
+    dead_letter: DeadLetter | None
 
 
 class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +41,9 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     topic: str
-    queue: str
     function: HandleNext
     message_type: Any
+    queue: str = ""
     concurrency: int = 1
     retries: int = 3
     dead_letter: DeadLetter | None = None
@@ -42,9 +52,19 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
         check_counts(self.topic, concurrency=self.concurrency, retries=self.retries)
 
     @classmethod
-    def of(cls, function: Callable[..., Any], topic: str, **options: Any) -> Subscriber:
-        """Return the subscriber of a function. Raises `ConfigError` where it cannot be one."""
+    def of(cls, function: Callable[..., Any], topic: str | Topic[Any], options: SubscriberOptions) -> Subscriber:
+        """Return the subscriber of a function. Raises `ConfigError` where it cannot be one, or not of that topic."""
+        for name in options:
+            if name not in SubscriberOptions.__annotations__:
+                hint = did_you_mean(name, SubscriberOptions.__annotations__)
+                raise ConfigError(f"subscriber {function.__qualname__}: there is no option {name!r}{hint}")
         adapted, message_type = message_of(function)
+        if isinstance(topic, Topic):
+            if message_type not in (Any, topic.type):
+                raise ConfigError(
+                    f"subscriber {function.__qualname__} takes {message_type!r}: not what {topic!r} holds"
+                )
+            message_type, topic = topic.type, topic.name
         return cls(name=function.__qualname__, topic=topic, function=adapted, message_type=message_type, **options)
 
     @property

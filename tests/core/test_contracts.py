@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from micro_core import ConfigError, Conflict, Context, current_context, endpoint, idempotent, with_options
+from micro_core import ConfigError, Conflict, Context, Topic, current_context, endpoint, idempotent, with_options
 from micro_core._app.contract import handlers_of
 from micro_core.testing import World, world
 
@@ -169,3 +169,36 @@ async def test_a_proxy_of_no_class_is_refused(wrong: Any) -> None:
 async def test_options_of_what_is_no_proxy_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"what client.proxy returned, not an object of type Drawer"):
         with_options(Drawer(), timeout=1)
+
+
+ORDERS = Topic("orders", dict[str, int])
+
+
+async def test_a_topic_gives_its_name_and_type_to_publishers_and_subscribers() -> None:
+    received: list[Any] = []
+    async with world() as here:
+        service = here.service("shop", linger=0)
+
+        @service.subscriber(ORDERS)
+        async def untyped(order) -> None:  # type: ignore[no-untyped-def]
+            received.append(order)
+
+        @service.subscriber(ORDERS, queue="shipping", retries=0)
+        async def typed(order: dict[str, int], context: Context) -> None:
+            received.append((context.endpoint, order))
+
+        async with service, here.client() as client:
+            await client.publish(ORDERS, {"tea": 1}, confirm=True)
+    assert sorted(received, key=str) == [("orders", {"tea": 1}), {"tea": 1}]
+
+
+async def test_a_subscriber_of_other_messages_than_the_topics_is_refused() -> None:
+    async with world() as here:
+        service = here.service("shop")
+
+        async def ship(order: str) -> None: ...
+
+        with pytest.raises(ConfigError, match=r"ship takes <class 'str'>: not what Topic\('orders', .*\) holds"):
+            service.subscriber(ORDERS)(ship)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="no option 'que'; did you mean 'queue'"):
+            service.subscriber("orders", que="x")(ship)  # type: ignore[call-overload]

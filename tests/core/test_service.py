@@ -741,4 +741,4 @@ async def test_names_that_are_no_texts_are_refused(service: Any, endpoint: Any) 
         with pytest.raises(BadRequest, match="is no text, but of type int"):
             await client.call(service, endpoint, {})
         with pytest.raises(errors.PublishError, match="topic 5 is no text, but of type int"):
-            await client.publish(5, {})  # type: ignore[arg-type]
+            await client.publish(5, {})  # type: ignore[call-overload]

@@ -15,8 +15,10 @@ from micro_core import (
     ClientStream,
     Conflict,
     Context,
+    Service,
     SyncClient,
     SyncStream,
+    Topic,
     endpoint,
     idempotent,
     with_options,
@@ -91,6 +93,26 @@ async def a_stream_has_the_type_of_its_answers(client: Client) -> None:
 class Plain(Protocol):
     def hello(self, name: str) -> int: ...
     def again(self, name: str) -> Iterator[str]: ...
+
+
+ORDERS = Topic("orders", int)
+
+
+async def a_topic_has_the_type_of_its_messages(client: Client, service: Service) -> None:
+    await client.publish(ORDERS, 1, confirm=True)
+    await client.publish("orders", "anything")
+
+    @service.subscriber(ORDERS, queue="shipping")
+    async def ship(order: int, context: Context) -> None: ...
+
+    assert_type(await ship(1, Context({})), None)
+    service.subscriber("orders")(ship)
+    await client.publish(ORDERS, "1")  # type: ignore[misc]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    @service.subscriber(ORDERS)  # type: ignore[arg-type]  # pyright: ignore
+    async def wrong(order: str) -> None: ...
+
+    service.subscriber(ORDERS, que="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 def code_that_is_not_async_is_typed_too(client: SyncClient) -> None:
