@@ -38,7 +38,7 @@ from micro_core.errors import (
 )
 from micro_core.hookspecs import hookimpl
 from micro_core.message import Headers, Message, Metadata, Topic
-from micro_core.registry import Change, ChangeKind, Endpoint, Node, Record, Registry, Value
+from micro_core.registry import SYNC, Change, ChangeKind, Endpoint, Node, Record, Registry, Value
 from micro_core.selector import Selector
 from micro_core.server import Handler, HandlerKind, Running, Server
 from micro_core.service import Service
@@ -47,6 +47,7 @@ from micro_core.tls import Tls
 from micro_core.transport import Channel, Head, Limits, Listener, Request, Stream, Transport
 
 __all__ = [
+    "SYNC",
     "BadRequest",
     "Broker",
     "Call",

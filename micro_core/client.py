@@ -52,7 +52,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool | None = None
     """True: may be executed twice. None: as the endpoint declares."""
     filters: tuple[Filter, ...] = ()
-    """A node has to pass all of them; any sequence will do, and becomes a tuple."""
+    """A node has to pass all of them, which are asked for each attempt; any sequence will do, and becomes a tuple."""
     address: str | None = None
     """Call this ``host:port`` and ask no registry."""
     content_type: str | None = None

@@ -232,10 +232,14 @@ class ConnectionLost(Unavailable):
 
 
 class RegistryError(Unavailable):
-    """The registry gave no answer: not the same as answering that there is no such service."""
+    """The registry gave no answer: not the same as answering that there is no such service.
 
-    def __init__(self, detail: str = "") -> None:
+    ``permanent`` says that waiting does not help until somebody changes a setting: a wrong password, a missing right.
+    """
+
+    def __init__(self, detail: str = "", *, permanent: bool = False) -> None:
         super().__init__(detail, executed=Executed.NO)
+        self.permanent = permanent
 
 
 class ProtocolError(MicroError):

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import anyio
 
 from micro_core._calling.nodes import NodeList, Target
-from micro_core.errors import BadRequest, Executed, MicroError, NoNode, RegistryError, Timeout
-from micro_core.registry import Node, Record, Registry
+from micro_core.errors import BadRequest, Executed, NoNode, RegistryError, Timeout
+from micro_core.follower import Follower
+from micro_core.registry import SYNC, Change, ChangeKind, Node, Record, Registry
 from micro_core.tasks import OwnedTasks
 from micro_core.transport import Channel
 
@@ -17,9 +18,10 @@ __all__ = ["Discovery"]
 
 log = logging.getLogger("micro.client")
 
-REFRESH_SECONDS = 60.0
-"""A watch may miss something: the whole list is asked for that often (docs/wire.md §6.3)."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+ANSWER_SECONDS = 5.0
+"""How long a registry may take to tell what there is, until that is an error of its own."""
+DEPARTED_SECONDS = 60.0
+"""How long a node at whose address another service answered is none, unless it is announced anew."""
 NAMES_SECONDS = 0.5
 """How long an error may take to find out which services there are."""
 
@@ -35,7 +37,7 @@ class Discovery:
         self._random = random
         self._lookup_timeout = lookup_timeout
         self._tasks = OwnedTasks()
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, Followed] = {}
         self._direct: dict[str, NodeList] = {}
         self.known: dict[str, NodeList] = {}
         """The lists that have nodes, ready for the hot path."""
@@ -58,7 +60,9 @@ class Discovery:
         nodes = self._direct.get(address)
         if nodes is None:
             nodes = self._direct[address] = NodeList(address, self._connect, self._drop, self._random)
-            nodes.replace([Record(name=address, version="", nodes=(Node(id=address, address=address),))])
+            record = Record(name=address, version="", nodes=(Node(id=address, address=address),))
+            for change in (Change(kind=ChangeKind.CREATE, record=record), SYNC):
+                nodes.apply(change)
         return nodes
 
     def departed(self, nodes: NodeList, target: Target) -> None:
@@ -66,35 +70,39 @@ class Discovery:
         nodes.departed(target)
         if not nodes and self.known.get(nodes.service) is nodes:
             del self.known[nodes.service]
+        self._tasks.start_soon(self._take_back, nodes, target.node)
 
-    async def find(self, service: str, deadline: float) -> NodeList:
-        """Return the list of a service as soon as it has a node.
+    async def _take_back(self, nodes: NodeList, node: Node) -> None:
+        """Try a node again that is still listed: not every registry tells of one that is back unchanged."""
+        await anyio.sleep(DEPARTED_SECONDS)
+        nodes.returned(node)
+        followed = self._followed.get(nodes.service)
+        if followed is not None and followed.nodes is nodes:
+            self._wake(followed, followed.error)
 
-        Raises `BadRequest` for a service without a name, `NoNode` when the registry knows none for as long as the
-        look-up may take, `Timeout` when the deadline comes first, `RegistryError` when it does not answer and no
-        earlier list is left.
+    async def find(self, service: str, deadline: float, *, whole: bool = False) -> NodeList:
+        """Return the list of a service as soon as it has a node; the ``whole`` list where filters are to judge it.
+
+        Raises `BadRequest` for a service without a name, `NoNode` when the registry has told all there is and no node
+        comes for as long as the look-up may take, `Timeout` when the deadline comes first, `RegistryError` when the
+        registry does not answer and no earlier list is left.
         """
-        followed = self._followed.get(service)
-        if followed is None:
-            if not service:
-                raise BadRequest("a call needs the name of a service", executed=Executed.NO)
-            nodes = NodeList(service, self._connect, self._drop, self._random)
-            followed = self._followed[service] = _Followed(nodes)
-            self._tasks.start_soon(self._follow, followed)
+        if not service:
+            raise BadRequest("a call needs the name of a service", executed=Executed.NO)
+        followed = self._followed.get(service) or self._begin(service)
         started = anyio.current_time()
         followed.waiting += 1
         try:
-            with anyio.CancelScope(deadline=min(started + self._lookup_timeout, deadline)):
-                while not followed.nodes and followed.error is None:
+            with anyio.CancelScope() as scope:
+                while not followed.serves(whole) and followed.error is None:
+                    patience = self._lookup_timeout if followed.nodes.synced else ANSWER_SECONDS
+                    scope.deadline = min(started + patience, deadline)
                     await followed.changed.wait()
         finally:
             followed.waiting -= 1
-        if followed.nodes:
+        if followed.serves(whole):
             return followed.nodes
-        if followed.error is not None:
-            raise RegistryError(
-                f"registry {self._registry.name} gave no answer about {service!r}: {followed.error}"
-            ) from followed.error
+        self._check_answered(followed, anyio.current_time() - started)
         self._forget(followed)
         now = anyio.current_time()
         if now >= deadline:
@@ -104,60 +112,65 @@ class Discovery:
                 service=service,
             )
         error = await self._no_node(followed.nodes, now - started, deadline)
-        if followed.nodes:  # the process was held up, and its registry had no chance to answer in time
+        if followed.serves(whole):  # the process was held up, and its registry had no chance to answer in time
             return followed.nodes
         raise error
 
-    def _forget(self, followed: _Followed) -> None:
+    def _check_answered(self, followed: Followed, seconds: float) -> None:
+        """Raise `RegistryError` where the registry has failed, or had time enough to answer and has not."""
+        asked = f"about {followed.nodes.service!r}"
+        if followed.error is not None:
+            raise RegistryError(
+                f"registry {self._registry.name} gave no answer {asked}: {followed.error}",
+                permanent=getattr(followed.error, "permanent", False),
+            ) from followed.error
+        if not followed.nodes.synced and seconds >= self._lookup_timeout:
+            told = f"not told of all nodes {asked}" if followed.nodes else f"not answered {asked}"
+            raise RegistryError(f"registry {self._registry.name} has {told} in {seconds:.1f} s")
+
+    def _begin(self, service: str) -> Followed:
+        nodes = NodeList(service, self._connect, self._drop, self._random)
+        followed = self._followed[service] = Followed(nodes)
+        self._tasks.start_soon(self._follow, followed)
+        return followed
+
+    def _forget(self, followed: Followed) -> None:
         """Stop following a service that nobody waits for and that is not there: callers may ask for any name."""
-        if followed.answered and not followed.waiting and self._followed.get(followed.nodes.service) is followed:
-            del self._followed[followed.nodes.service]
+        nodes = followed.nodes
+        if nodes.synced and not nodes and not followed.waiting and self._followed.get(nodes.service) is followed:
+            del self._followed[nodes.service]
             followed.scope.cancel()
 
     async def _no_node(self, nodes: NodeList, seconds: float, deadline: float) -> NoNode:
         service, others = nodes.service, nodes.other_protocols
-        names: list[str] = []
+        known = "which others it knows it did not tell"
         with anyio.CancelScope(deadline=min(anyio.current_time() + NAMES_SECONDS, deadline)):
             try:
                 names = [name for name in await self._registry.services() if name != service]
-            except MicroError as error:
+                known = f"known services: {', '.join(names[:20])}" if names else "it knows no other service"
+            except Exception as error:  # a plugin's
                 log.debug("registry %s does not list its services: %s", self._registry.name, error)
-        known = f"known services: {', '.join(names[:20])}" if names else "it knows no other service"
         mucp = f" that speaks mucp, only {', '.join(others)}," if others else ""
         return NoNode(
             f"no node of {service!r}{mucp} in registry {self._registry.name} after {seconds:.1f} s; {known}",
             service=service,
         )
 
-    async def _follow(self, followed: _Followed) -> None:
+    async def _follow(self, followed: Followed) -> None:
+        def tell(change: Change) -> None:
+            followed.nodes.apply(change)
+            self._wake(followed, None)
+            if change.kind is ChangeKind.SYNC:
+                self._forget(followed)  # the answer may have come after the last caller had left
+
+        def lost(error: Exception) -> None:
+            self._wake(followed, error)
+
         with followed.scope:
-            await self._keep_fresh(followed)
+            await Follower(self._registry, followed.nodes.service, tell, lost, random=self._random).run()
 
-    async def _keep_fresh(self, followed: _Followed) -> None:
-        service, pause = followed.nodes.service, FIRST_PAUSE
-        while True:
-            try:
-                async with self._registry.watch(service) as changes:
-                    followed.nodes.replace(await self._registry.lookup(service))
-                    self._wake(followed, None)
-                    if not followed.nodes:
-                        self._forget(followed)  # the answer came after its last caller had left
-                    pause = FIRST_PAUSE
-                    with anyio.move_on_after(REFRESH_SECONDS):
-                        async for change in changes:
-                            if change.record.name == service:
-                                followed.nodes.apply(change)
-                                self._wake(followed, None)
-                    continue
-            except Exception as error:
-                log.warning("registry %s, watching %s: %s", self._registry.name, service, error)
-                self._wake(followed, error)
-            await anyio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-
-    def _wake(self, followed: _Followed, error: Exception | None) -> None:
+    def _wake(self, followed: Followed, error: Exception | None) -> None:
         followed.error = error
-        followed.answered = followed.answered or error is None
         if followed.nodes:
             self.known[followed.nodes.service] = followed.nodes
         else:
@@ -169,16 +182,18 @@ class Discovery:
         self._tasks.start_soon(channel.aclose)
 
 
-class _Followed:
+class Followed:
     """A node list, its last error, and who waits for a change."""
 
-    __slots__ = ("answered", "changed", "error", "nodes", "scope", "waiting")
+    __slots__ = ("changed", "error", "nodes", "scope", "waiting")
 
     def __init__(self, nodes: NodeList) -> None:
         self.nodes = nodes
         self.error: Exception | None = None
-        self.answered = False
-        """Whether the registry has said something about the service; a slow one is given the time that it takes."""
         self.scope = anyio.CancelScope()
         self.waiting = 0
         self.changed = anyio.Event()
+
+    def serves(self, whole: bool) -> bool:
+        """Return whether a call can choose from the list; with ``whole``, whether it has all nodes there are."""
+        return bool(self.nodes) and (self.nodes.synced or not whole)

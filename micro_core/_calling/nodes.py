@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,9 +14,6 @@ from micro_core.registry import Change, ChangeKind, Node, Record
 from micro_core.transport import Channel, Head
 
 __all__ = ["NodeList", "Target"]
-
-SELECTIONS_KEPT = 64
-"""How many combinations of filters have their nodes kept; functions made for each call would fill memory."""
 
 
 class Target:
@@ -50,10 +47,13 @@ class NodeList:
         self._random = random
         self._records: dict[str, Record] = {}
         self._targets: dict[str, Target] = {}
-        self._departed: set[str] = set()
-        """The ids of nodes whose address another service has now."""
-        self._ready: dict[tuple[Filter, ...], tuple[Node, ...]] = {}
+        self._ready: tuple[Node, ...] | None = None
+        """The candidates of a call without filters, until something changes."""
+        self._healthy: dict[str, tuple[Node, ...]] = {}
+        """Of each version those that are not left out, until something changes."""
         self._next_due = math.inf
+        self.synced = False
+        """Whether the registry has told of all nodes that there are."""
         self.idempotent: frozenset[str] = frozenset()
         """The endpoints that declare it."""
 
@@ -70,93 +70,118 @@ class NodeList:
         ejected = sum(target.health.ejected for target in self._targets.values())
         return f"<NodeList {self.service}: {len(self)} nodes, {ejected} left out>"
 
-    def replace(self, records: Iterable[Record]) -> None:
-        """Take a whole answer of the registry."""
-        self._records = {record.version: record for record in records}
-        self._departed.clear()
-        self._rebuild()
-
     def apply(self, change: Change) -> None:
-        """Take one event of a watch; a fresh announcement clears what was held against a node."""
-        fresh, version = change.record, change.record.version
-        ids = {node.id for node in fresh.nodes}
-        self._departed -= ids
-        for known in tuple(self._records.values()):
-            left = tuple(node for node in known.nodes if node.id not in ids)
-            self._records[known.version] = replace(known, nodes=left)
-        if change.kind is not ChangeKind.DELETE:
-            others = self._records[version].nodes if version in self._records else ()
-            self._records[version] = replace(fresh, nodes=others + fresh.nodes)
-            for node in fresh.nodes:
-                if node.id in self._targets:
-                    self._targets[node.id].health = Health()
-        self._records = {version: record for version, record in self._records.items() if record.nodes}
-        self._rebuild()
+        """Take one event of a watch; a fresh announcement clears what was held against a node.
 
-    def _rebuild(self) -> None:
-        nodes = {node.id: node for record in self._records.values() for node in record.nodes if callable_by_rpc(node)}
-        for departed in self._departed:
-            nodes.pop(departed, None)
-        for gone in self._targets.keys() - nodes.keys():
-            self._drop(self._targets.pop(gone).channel)
-        for id, node in nodes.items():
-            known = self._targets.get(id)
-            if known is None or known.node != node:
-                if known is not None:
-                    self._drop(known.channel)
-                self._targets[id] = Target(node, self._connect(node))
+        At `SYNC` the list is whole: filters may judge it.
+        """
+        if change.kind is ChangeKind.SYNC:
+            self.synced = True
+            return
+        version, nodes = change.record.version, change.record.nodes
+        known = self._records.get(version)
+        ids = {node.id for node in nodes}
+        left = tuple(node for node in known.nodes if node.id not in ids) if known else ()
+        if change.kind is ChangeKind.DELETE:
+            if known is not None:
+                self._records[version] = replace(known, nodes=left)
+            for id in ids:
+                self._remove(id)
+            if not left:
+                self._records.pop(version, None)
+        else:
+            self._records[version] = replace(change.record, nodes=left + nodes)
+            for node in nodes:
+                self._put(node)
+        self._note_idempotent()
+        self._forget()
+
+    def _put(self, node: Node) -> None:
+        if not callable_by_rpc(node):
+            self._remove(node.id)
+            return
+        known = self._targets.get(node.id)
+        if known is not None and known.node == node:
+            known.health = Health()
+            return
+        self._remove(node.id)
+        self._targets[node.id] = Target(node, self._connect(node))
+
+    def _remove(self, id: str) -> None:
+        gone = self._targets.pop(id, None)
+        if gone is not None:
+            self._drop(gone.channel)
+
+    def _note_idempotent(self) -> None:
         self.idempotent = frozenset(
             endpoint.name
             for record in self._records.values()
             for endpoint in record.endpoints
             if endpoint.metadata.get("idempotent") == "true"
         )
-        self._forget()
 
     def _forget(self) -> None:
         """Have the next pick work out its candidates anew."""
-        self._ready.clear()
+        self._ready = None
+        self._healthy.clear()
         self._next_due = min((t.health.until for t in self._targets.values() if t.health.ejected), default=math.inf)
 
-    def candidates(self, filters: tuple[Filter, ...], now: float, tried: Collection[str] = ()) -> tuple[Node, ...]:
+    def candidates(self, filters: Sequence[Filter], now: float, tried: Collection[str] = ()) -> tuple[Node, ...]:
         """Return the nodes to choose from: a single one where that is to be tried again, none where no node fits.
 
-        Nodes whose ids are ``tried`` come only where there is no other.
+        Nodes whose ids are ``tried`` come only where there is no other. Every filter is asked anew.
         """
+        records = self._filtered(filters) if filters else None
         if now >= self._next_due:
-            due = self._due(filters, now, tried)
+            due = self._due(records, now, tried)
             if due is not None:
                 due.health.probe()
                 self._forget()
                 return (due.node,)
-        ready = self._ready.get(filters)
-        if ready is None:
-            if len(self._ready) >= SELECTIONS_KEPT:
-                self._ready.clear()
-            ready = self._ready[filters] = self._work_out(filters)
+        if records is not None:
+            ready = self._work_out(records)
+        else:
+            if self._ready is None:
+                self._ready = self._work_out(tuple(self._records.values()))
+            ready = self._ready
         if not tried:
             return ready
         untried = tuple(node for node in ready if node.id not in tried)
-        return untried or tuple(node for node in self._filtered(filters) if node.id not in tried) or ready
+        return untried or tuple(node for node in self._fitting(records) if node.id not in tried) or ready
 
-    def _due(self, filters: tuple[Filter, ...], now: float, tried: Collection[str]) -> Target | None:
+    def _due(self, records: Sequence[Record] | None, now: float, tried: Collection[str]) -> Target | None:
         """Return a fitting node that was left out long enough."""
         due = [target for target in self._targets.values() if target.health.due(now) and target.node.id not in tried]
-        if filters and due:
-            fitting = self._filtered(filters)
+        if records is not None and due:
+            fitting = self._fitting(records)
             due = [target for target in due if target.node in fitting]
         return due[0] if due else None
 
-    def _work_out(self, filters: tuple[Filter, ...]) -> tuple[Node, ...]:
-        fitting = self._filtered(filters)
-        healthy = tuple(node for node in fitting if not self._targets[node.id].health.ejected)
-        return healthy or fitting
+    def _work_out(self, records: Sequence[Record]) -> tuple[Node, ...]:
+        parts = [self._healthy_of(record) for record in records]
+        healthy = parts[0] if len(parts) == 1 else tuple(node for part in parts for node in part)
+        return healthy or self._fitting(records)
 
-    def _filtered(self, filters: tuple[Filter, ...]) -> tuple[Node, ...]:
+    def _healthy_of(self, record: Record) -> tuple[Node, ...]:
+        """Return those nodes of a record that are not left out; remembered for the records as the registry has them."""
+        whole = self._records.get(record.version) is record
+        healthy = self._healthy.get(record.version) if whole else None
+        if healthy is None:
+            targets = self._targets
+            healthy = tuple(node for node in record.nodes if node.id in targets and not targets[node.id].health.ejected)
+            if whole:
+                self._healthy[record.version] = healthy
+        return healthy
+
+    def _filtered(self, filters: Sequence[Filter]) -> Sequence[Record]:
         records: Sequence[Record] = tuple(self._records.values())
         for each in filters:
             records = each(records)
-        return tuple(node for record in records for node in record.nodes if node.id in self._targets)
+        return tuple(records)
+
+    def _fitting(self, records: Sequence[Record] | None) -> tuple[Node, ...]:
+        found = tuple(self._records.values()) if records is None else records
+        return tuple(node for record in found for node in record.nodes if node.id in self._targets)
 
     def target(self, node: Node) -> Target | None:
         """Return what is kept about ``node``; None where it is gone by now."""
@@ -183,8 +208,14 @@ class NodeList:
     def departed(self, target: Target) -> None:
         """Note that another service answers at a node's address: it is no node any more until it is announced anew."""
         if self._targets.get(target.node.id) is target:
-            self._departed.add(target.node.id)
-            self._rebuild()
+            self._remove(target.node.id)
+            self._forget()
+
+    def returned(self, node: Node) -> None:
+        """Take a node that departed for one again, where the registry still has it."""
+        if node.id not in self._targets and any(node in record.nodes for record in self._records.values()):
+            self._put(node)
+            self._forget()
 
     def close(self) -> list[Channel]:
         """Forget every node, and return the channels for the caller to close."""

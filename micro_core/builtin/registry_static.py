@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import msgspec
 from micro_core.address import split_literal
 from micro_core.errors import Closed, ConfigError
 from micro_core.hookspecs import hookimpl
-from micro_core.registry import Change, Endpoint, Node, Record, Registry
+from micro_core.registry import SYNC, Change, ChangeKind, Endpoint, Node, Record, Registry
 
 __all__ = ["StaticRegistry", "make_registry", "read_addresses", "read_file"]
 
@@ -43,21 +43,13 @@ class StaticRegistry(Registry):
     async def deregister(self, record: Record) -> None:
         self._check_open()
 
-    async def lookup(self, name: str) -> Sequence[Record]:
-        self._check_open()
-        return [record for record in self._records if record.name == name]
-
-    async def services(self) -> Sequence[str]:
-        self._check_open()
-        return sorted({record.name for record in self._records})
-
     def watch(self, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
-        return self._watch()
+        return self._watch(name)
 
     @asynccontextmanager
-    async def _watch(self) -> AsyncIterator[AsyncIterator[Change]]:
+    async def _watch(self, name: str | None) -> AsyncIterator[AsyncIterator[Change]]:
         self._check_open()
-        yield _Nothing(self._closed)
+        yield _Written([record for record in self._records if name in (None, record.name)], self._closed)
 
     async def aclose(self) -> None:
         self._closed.set()
@@ -71,15 +63,18 @@ class StaticRegistry(Registry):
         return f"<StaticRegistry {state}, {len(self._records)} records of {self._source}>"
 
 
-class _Nothing(AsyncIterator[Change]):
+class _Written(AsyncIterator[Change]):
     """A watch of what never changes."""
 
-    def __init__(self, closed: anyio.Event) -> None:
+    def __init__(self, records: Iterable[Record], closed: anyio.Event) -> None:
+        self._untold = [*(Change(kind=ChangeKind.CREATE, record=record) for record in records), SYNC]
         self._closed = closed
 
     async def __anext__(self) -> Change:
-        await self._closed.wait()
-        raise Closed("the static registry was closed")
+        if not self._untold or self._closed.is_set():
+            await self._closed.wait()
+            raise Closed("the static registry was closed")
+        return self._untold.pop(0)
 
 
 def read_addresses(options: Mapping[str, str]) -> list[Record]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micro_core import ConfigError, Endpoint, Node, Record
+from micro_core import SYNC, Change, ChangeKind, ConfigError, Endpoint, Node, Record
 from micro_core.builtin.registry_static import StaticRegistry, read_addresses, read_file
 from micro_core.testing import make_part
 
@@ -61,8 +61,10 @@ async def test_what_is_registered_is_accepted_and_not_found() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_watch_waits_until_the_registry_closes() -> None:
-    async with StaticRegistry([]) as registry, registry.watch() as changes:
+async def test_a_watch_tells_what_is_written_down_and_then_waits_until_the_registry_closes() -> None:
+    record = Record(name="a", version="1", nodes=(Node(id="a", address="127.0.0.1:1"),))
+    async with StaticRegistry([record]) as registry, registry.watch() as changes:
+        assert [await anext(changes), await anext(changes)] == [Change(kind=ChangeKind.CREATE, record=record), SYNC]
         with anyio.move_on_after(0.05) as scope:
             await anext(changes)
         assert scope.cancelled_caught

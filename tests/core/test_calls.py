@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -13,10 +14,12 @@ import anyio.lowlevel
 import pytest
 
 from micro_core import (
+    SYNC,
     BadRequest,
     Call,
     CallOptions,
     Change,
+    ChangeKind,
     Channel,
     Closed,
     ConfigError,
@@ -39,6 +42,7 @@ from micro_core import (
     Transport,
     filters,
 )
+from micro_core._calling import discovery
 from micro_core._wire.errors import error_to_wire
 from micro_core.builtin.codec_bytes import BytesCodec
 from micro_core.builtin.json.codec import JsonCodec
@@ -137,48 +141,51 @@ async def freezes(attempt: Attempt) -> Message:
     raise AssertionError
 
 
-class BreakingWatch(AsyncIterator[Change]):
-    def __init__(self, broken: anyio.Event) -> None:
-        self._broken = broken
-
-    async def __anext__(self) -> Change:
-        await self._broken.wait()
-        raise RegistryError("the watch broke")
-
-
 class ScriptedRegistry(Registry):
-    """Has what the test says; ``down`` is the error that it raises instead."""
+    """Has what the test says; ``down`` is the error that it raises instead. A ``silent`` one has not told all yet."""
 
     name = "scripted"
 
     def __init__(self, *records: Record) -> None:
         self.records = list(records)
         self.down: Exception | None = None
-        self.lookups = 0
+        self.watches = 0
+        self.silent = False
         self._changed = anyio.Event()
 
     async def register(self, record: Record, *, ttl: float = 60.0) -> None: ...
 
     async def deregister(self, record: Record) -> None: ...
 
-    async def lookup(self, name: str) -> Sequence[Record]:
-        self.lookups += 1
-        if self.down:
-            raise self.down
-        return [record for record in self.records if record.name == name]
-
-    async def services(self) -> Sequence[str]:
-        await anyio.lowlevel.checkpoint()
-        return sorted({record.name for record in self.records})
-
     def watch(self, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
-        return self._watch()
+        return self._watch(name)
 
     @asynccontextmanager
-    async def _watch(self) -> AsyncIterator[AsyncIterator[Change]]:
-        yield BreakingWatch(self._changed)
+    async def _watch(self, name: str | None) -> AsyncIterator[AsyncIterator[Change]]:
+        self.watches += 1
+        if self.down:
+            raise self.down
+        async with aclosing(self._tell(name)) as changes:
+            yield changes
 
-    def break_watches(self) -> None:
+    async def _tell(self, name: str | None) -> AsyncGenerator[Change]:
+        told: list[Record] = []
+        synced = False
+        while True:
+            changed = self._changed
+            for record in self.records:
+                if record not in told and name in (None, record.name):
+                    told.append(record)
+                    yield Change(kind=ChangeKind.CREATE, record=record)
+            if not synced and not self.silent:
+                synced = True
+                yield SYNC
+            await changed.wait()
+            if self.down:
+                raise self.down
+
+    def change(self) -> None:
+        """Have watches look again."""
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -440,12 +447,36 @@ async def test_addresses_that_changed_hands_cost_no_retry() -> None:
     assert len(elsewhere) == len(set(elsewhere)) == 4
 
 
+async def test_a_filter_is_asked_for_every_call_and_may_stand_in_a_list() -> None:
+    transport = ScriptedTransport(answers)
+    turns = itertools.cycle(["1", "2"])
+    async with calling(ScriptedRegistry(nodes(1, "1"), nodes(1, "2")), transport) as client:
+        for _ in range(6):
+            await client.call(hello(filters=[lambda records: filters.version(next(turns))(records)]))
+    assert [attempt.node.id for attempt in transport.attempts] == ["1-0", "2-0"] * 3
+
+
+async def test_a_filter_waits_for_all_nodes_and_a_plain_call_for_the_first() -> None:
+    transport, registry = ScriptedTransport(answers), ScriptedRegistry(nodes(1, "1"))
+    registry.silent = True
+    async with calling(registry, transport) as client:
+        await client.call(hello())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call, hello(filters=[filters.version("2")]))
+            await anyio.wait_all_tasks_blocked()
+            assert len(transport.attempts) == 1
+            registry.records.append(nodes(1, "2"))
+            registry.silent = False
+            registry.change()
+    assert [attempt.node.id for attempt in transport.attempts] == ["1-0", "2-0"]
+
+
 async def test_a_service_without_a_name_is_asked_for_nowhere() -> None:
     registry = ScriptedRegistry(nodes(1))
     async with calling(registry, ScriptedTransport(answers)) as client:
         with pytest.raises(BadRequest, match="a call needs the name of a service"):
             await client.call(Call("", "Greeter.Hello", "John", str))
-    assert registry.lookups == 0
+    assert registry.watches == 0
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, 1e300, "1", True])
@@ -459,7 +490,7 @@ async def test_an_address_is_called_without_a_registry() -> None:
     async with calling(registry, transport) as client:
         assert await client.call(hello(address="10.0.0.5:80")) == "hello"
     assert transport.addresses == ["10.0.0.5:80"]
-    assert registry.lookups == 0
+    assert registry.watches == 0
 
 
 async def test_the_content_type_follows_the_request_or_the_option() -> None:
@@ -523,15 +554,53 @@ async def test_a_registry_that_is_down_is_no_answer() -> None:
             await client.call(hello())
 
 
+async def test_a_wrong_password_is_told_as_what_waiting_does_not_mend() -> None:
+    registry = ScriptedRegistry()
+    registry.down = RegistryError("wrong password", permanent=True)
+    async with calling(registry, ScriptedTransport(answers)) as client:
+        with pytest.raises(RegistryError, match="wrong password") as raised:
+            await client.call(hello())
+    assert raised.value.permanent
+
+
+@pytest.mark.parametrize("of_call", [{"timeout": 0.3}, {"timeout": 0.3, "filters": [filters.version("1")]}])
+async def test_a_registry_that_hangs_is_no_answer_and_never_an_empty_one(of_call: dict[str, Any]) -> None:
+    registry = ScriptedRegistry(*[nodes(1)] * ("filters" in of_call))
+    registry.silent = True
+    async with calling(registry, ScriptedTransport(answers), lookup_timeout=0.1) as client:
+        with pytest.raises(RegistryError, match=r"registry scripted has not .* about 'greeter' in \d\.\d s"):
+            await client.call(hello(**of_call))
+
+
+async def test_a_registry_that_hangs_bounds_a_call_without_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "ANSWER_SECONDS", 0.1)
+    registry = ScriptedRegistry()
+    registry.silent = True
+    async with calling(registry, ScriptedTransport(answers), lookup_timeout=0.05) as client:
+        with pytest.raises(RegistryError, match=r"registry scripted has not answered about 'greeter' in \d\.\d s"):
+            await client.call(hello(timeout=math.inf))
+
+
+async def test_a_slow_registry_is_waited_for_beyond_the_time_of_a_look_up() -> None:
+    registry = ScriptedRegistry(nodes(1))
+    records, registry.records, registry.silent = registry.records, [], True
+    async with calling(registry, ScriptedTransport(answers), lookup_timeout=0.01) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call, hello())
+            await anyio.sleep(0.05)
+            registry.records = records
+            registry.change()
+
+
 async def test_a_registry_that_goes_down_leaves_the_last_list() -> None:
     registry = ScriptedRegistry(nodes(1))
     async with calling(registry, ScriptedTransport(answers)) as client:
         await client.call(hello())
         registry.down = RegistryError("connection refused")
-        registry.break_watches()
+        registry.change()
         await anyio.wait_all_tasks_blocked()
         assert await client.call(hello()) == "hello"
-        assert registry.lookups == 1
+        assert registry.watches == 1
 
 
 async def test_a_registry_that_comes_back_is_asked_again() -> None:
@@ -541,7 +610,7 @@ async def test_a_registry_that_comes_back_is_asked_again() -> None:
         with pytest.raises(RegistryError):
             await client.call(hello())
         registry.down = None
-        await anyio.sleep(0.15)
+        await anyio.sleep(0.2)
         assert await client.call(hello()) == "hello"
 
 

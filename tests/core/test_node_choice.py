@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from micro_core import Change, ChangeKind, Channel, Endpoint, Executed, Filter, Node, Record, filters
-from micro_core._calling.nodes import SELECTIONS_KEPT, NodeList, Target
+from micro_core._calling.nodes import NodeList, Target
 from micro_core._calling.retry import Budget, backoff, may_retry
 from micro_core.errors import (
     BadRequest,
@@ -41,7 +42,11 @@ class Nodes:
             Node(id=f"n{i}", address=f"127.0.0.1:{i + 1}", metadata={"zone": f"z{i}"}) for i in range(number)
         )
         self.list = NodeList("greeter", lambda node: Unused(), self.dropped.append, lambda: self.die)
-        self.list.replace([Record(name="greeter", version=version, nodes=self.nodes)])
+        self.tell(Record(name="greeter", version=version, nodes=self.nodes))
+
+    def tell(self, *records: Record, kind: ChangeKind = ChangeKind.CREATE) -> None:
+        for record in records:
+            self.list.apply(Change(kind=kind, record=record))
 
     def ids(self, *filters: Filter, tried: tuple[str, ...] = ()) -> str:
         return " ".join(node.id for node in self.list.candidates(filters, self.now, tried))
@@ -175,8 +180,8 @@ def test_a_node_that_moves_or_goes_drops_its_channel() -> None:
     nodes = Nodes(3)
     moved, left = nodes.target("n0").channel, nodes.target("n2").channel
     elsewhere = replace(nodes.nodes[0], address="127.0.0.1:99")
-    nodes.list.apply(Change(kind=ChangeKind.UPDATE, record=Record(name="greeter", version="2", nodes=(elsewhere,))))
-    nodes.list.apply(Change(kind=ChangeKind.DELETE, record=Record(name="greeter", version="1", nodes=nodes.nodes[2:])))
+    nodes.tell(Record(name="greeter", version="1", nodes=(elsewhere,)), kind=ChangeKind.UPDATE)
+    nodes.tell(Record(name="greeter", version="1", nodes=nodes.nodes[2:]), kind=ChangeKind.DELETE)
     assert nodes.dropped == [moved, left]
     assert sorted(nodes.ids().split()) == ["n0", "n1"]
 
@@ -184,7 +189,7 @@ def test_a_node_that_moves_or_goes_drops_its_channel() -> None:
 def test_nodes_of_other_protocols_are_not_called() -> None:
     nodes = Nodes(2)
     grpc = replace(nodes.nodes[0], metadata={"protocol": "grpc"})
-    nodes.list.replace([Record(name="greeter", version="1", nodes=(grpc, nodes.nodes[1]))])
+    nodes.tell(Record(name="greeter", version="1", nodes=(grpc,)))
     assert nodes.ids() == "n1"
 
 
@@ -192,7 +197,8 @@ def test_filters_choose_by_version_label_and_endpoint() -> None:
     nodes = Nodes(3)
     old = Record(name="greeter", version="1", nodes=nodes.nodes[:1], endpoints=(Endpoint(name="Greeter.Hello"),))
     new = Record(name="greeter", version="2", nodes=nodes.nodes[1:], endpoints=(Endpoint(name="Greeter.Chat"),))
-    nodes.list.replace([old, new])
+    nodes.tell(Record(name="greeter", version="1", nodes=nodes.nodes), kind=ChangeKind.DELETE)
+    nodes.tell(old, new)
     assert nodes.ids(filters.version("1")) == "n0"
     assert nodes.ids(filters.version("2")) == "n1 n2"
     assert nodes.ids(filters.endpoint("Greeter.Chat")) == "n1 n2"
@@ -203,13 +209,26 @@ def test_filters_choose_by_version_label_and_endpoint() -> None:
     )
 
 
-def test_equal_filters_share_what_was_worked_out_and_new_ones_do_not_fill_memory() -> None:
+def test_filters_are_asked_each_time_and_leave_out_who_fails() -> None:
     nodes = Nodes(3)
-    first = nodes.list.candidates((filters.version("1"),), nodes.now)
-    assert nodes.list.candidates((filters.version("1"),), nodes.now) is first
-    for _ in range(SELECTIONS_KEPT * 2):
-        nodes.ids(lambda records: records)
-    assert len(nodes.list._ready) <= SELECTIONS_KEPT
+    asked: list[Sequence[Record]] = []
+
+    def newest(records: Sequence[Record]) -> Sequence[Record]:
+        asked.append(records)
+        return records
+
+    assert nodes.ids(newest) == "n0 n1 n2"
+    nodes.fail("n1", refused=True)
+    assert nodes.ids(newest) == "n0 n2"
+    assert nodes.ids(newest, tried=("n0", "n2")) == "n1"
+    assert len(asked) == 3
+
+
+def test_what_a_filter_leaves_of_a_record_is_not_taken_for_the_record() -> None:
+    nodes = Nodes(3)
+    assert nodes.ids() == "n0 n1 n2"
+    assert nodes.ids(filters.label("zone", "z1")) == "n1"
+    assert nodes.ids(filters.version("1")) == "n0 n1 n2"
 
 
 ERRORS = [
@@ -279,8 +298,12 @@ def test_a_node_whose_address_another_service_has_is_none_until_it_is_announced_
     assert len(nodes.list) == 2
 
 
-def test_a_whole_answer_of_the_registry_brings_a_node_back_whose_address_another_service_had() -> None:
+def test_a_node_that_departed_and_is_still_listed_returns() -> None:
     nodes = Nodes(2)
+    first, second = nodes.nodes
     nodes.list.departed(nodes.target("n0"))
-    nodes.list.replace([Record(name="greeter", version="1", nodes=nodes.nodes)])
-    assert len(nodes.list) == 2
+    nodes.list.departed(nodes.target("n1"))
+    nodes.tell(Record(name="greeter", version="1", nodes=(second,)), kind=ChangeKind.DELETE)
+    nodes.list.returned(first)
+    nodes.list.returned(second)
+    assert nodes.ids() == "n0"

@@ -13,16 +13,15 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from micro_core.address import split_literal
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.errors import Closed, ConfigError
 from micro_core.hookspecs import hookimpl
-from micro_core.registry import Change, ChangeKind, Node, Record, Registry
+from micro_core.registry import SYNC, Change, ChangeKind, Node, Record, Registry, joined
 
 __all__ = ["MemoryRegistry", "NodeKey", "Published", "Watcher", "make_registry"]
 
-NodeKey: TypeAlias = tuple[str, str, str]
-"""A service's name, its version, and a node's id."""
+NodeKey: TypeAlias = tuple[str, str]
+"""A service's name and a node's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +56,9 @@ class MemoryRegistry(Registry):
 
     def _publish(self, published: Published) -> None:
         key, known = _key(published.record), self.network.nodes.get(_key(published.record))
+        if known is not None and known.record.version != published.record.version:
+            self._remove(key)
+            known = None
         self.network.nodes[key] = published
         if known is None:
             self._tell(ChangeKind.CREATE, published.record)
@@ -68,7 +70,14 @@ class MemoryRegistry(Registry):
     async def deregister(self, record: Record) -> None:
         self._prepare()
         for node in record.nodes:
-            self._remove((record.name, record.version, node.id))
+            published = self.network.nodes.get((record.name, node.id))
+            if published is not None and published.owner is self:
+                self._remove((record.name, node.id))
+
+    def forget(self) -> None:
+        """Lose every node of every registry of this network, as a server does that is started anew; for tests."""
+        for key in list(self.network.nodes):
+            self._remove(key)
 
     def _remove(self, key: NodeKey) -> None:
         if published := self.network.nodes.pop(key, None):
@@ -85,18 +94,12 @@ class MemoryRegistry(Registry):
 
     async def lookup(self, name: str) -> Sequence[Record]:
         self._prepare()
-        versions: dict[str, Record] = {}
-        for published in self.network.nodes.values():
-            found = published.record
-            if found.name == name:
-                earlier = versions[found.version].nodes if found.version in versions else ()
-                versions[found.version] = replace(found, nodes=(*earlier, *found.nodes))
-        return list(versions.values())
+        return joined(known.record for known in self.network.nodes.values() if known.record.name == name)
 
     async def services(self) -> Sequence[str]:
         await anyio.lowlevel.checkpoint()  # whoever is held up meanwhile has a turn, as with any registry
         self._prepare()
-        return sorted({name for name, _, _ in self.network.nodes})
+        return sorted({name for name, _ in self.network.nodes})
 
     def watch(self, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         return self._watch(name)
@@ -105,6 +108,9 @@ class MemoryRegistry(Registry):
     async def _watch(self, name: str | None) -> AsyncIterator[AsyncIterator[Change]]:
         self._prepare()
         watcher = Watcher(name, self._prepare, self._seconds_to_expiry)
+        for known in self.network.nodes.values():
+            if name in (None, known.record.name):
+                watcher.put(Change(kind=ChangeKind.CREATE, record=known.record))
         self.network.watchers.add(watcher)
         try:
             yield watcher
@@ -135,7 +141,10 @@ class MemoryRegistry(Registry):
 
 
 class Watcher(AsyncIterator[Change]):
-    """One watch and what it has not read yet: the last change of every node, however slow the reader."""
+    """One watch and what it has not read yet: the last change of every node, however slow the reader.
+
+    `SYNC` comes when a reader has, for the first time, read all there was.
+    """
 
     def __init__(
         self, service: str | None, prepare: Callable[[], None], seconds_to_expiry: Callable[[], float]
@@ -143,12 +152,13 @@ class Watcher(AsyncIterator[Change]):
         self.service = service
         self._prepare = prepare
         self._seconds_to_expiry = seconds_to_expiry
-        self._unread: dict[NodeKey, Change] = {}
+        self._unread: dict[tuple[NodeKey, str], Change] = {}
+        self._synced = False
         self._woken = anyio.Event()
 
     def put(self, change: Change) -> None:
-        """Add a change; it replaces an unread one of the same node."""
-        key = _key(change.record)
+        """Add a change; it replaces an unread one of the same node and version."""
+        key = _key(change.record), change.record.version
         self._unread.pop(key, None)
         self._unread[key] = change
         self.wake()
@@ -159,9 +169,13 @@ class Watcher(AsyncIterator[Change]):
         self._woken = anyio.Event()
 
     async def __anext__(self) -> Change:
-        await anyio.lowlevel.checkpoint()
+        if self._synced:  # what was there is read in one go: whoever waits for a node has all of them to choose from
+            await anyio.lowlevel.checkpoint()
         self._prepare()
         while not self._unread:
+            if not self._synced:
+                self._synced = True
+                return SYNC
             with anyio.move_on_after(self._seconds_to_expiry()):
                 await self._woken.wait()
             self._prepare()
@@ -169,7 +183,7 @@ class Watcher(AsyncIterator[Change]):
 
 
 def _key(record: Record) -> NodeKey:
-    return record.name, record.version, record.nodes[0].id
+    return record.name, record.nodes[0].id
 
 
 def _frozen(node: Node) -> Node:
@@ -182,10 +196,6 @@ def _check(record: Record) -> None:
     for node in record.nodes:
         if not node.id:
             raise ConfigError(f"a node of {record.name!r} at {node.address} needs an id to be registered")
-        try:
-            split_literal(node.address)
-        except ConfigError as error:
-            raise ConfigError(f"node {node.id!r} of {record.name!r} cannot be registered: {error.detail}") from error
 
 
 @hookimpl

@@ -137,7 +137,7 @@ class RpcClient(Caller):
     async def call(self, call: Call) -> Any:
         route, nodes = self._prepare(call, self._defaults.timeout)
         if nodes is None:
-            nodes = await self._discovery.find(self._service_of(call), call.deadline)
+            nodes = await self._discovery.find(self._service_of(call), call.deadline, whole=bool(call.options.filters))
         body = b"" if call.request is None else route.encode(call.request)  # docs/wire.md §3.3
         idempotent = call.options.idempotent
         if idempotent is None:
@@ -153,7 +153,7 @@ class RpcClient(Caller):
     async def open(self, call: Call) -> ClientStream[Any]:
         route, nodes = self._prepare(call, math.inf)
         if nodes is None:
-            nodes = await self._discovery.find(self._service_of(call), call.deadline)
+            nodes = await self._discovery.find(self._service_of(call), call.deadline, whole=bool(call.options.filters))
         self._budget.earn()
         stream: ClientStream[Any] = await self._attempts(call, nodes, (route, b""), False, self._send)
         return stream
@@ -180,7 +180,10 @@ class RpcClient(Caller):
         address = options.address or self._defaults.proxy_address
         if address:
             return route, self._discovery.at_address(address)
-        return route, self._discovery.known.get(self._service_of(call))
+        nodes = self._discovery.known.get(self._service_of(call))
+        if options.filters and nodes is not None and not nodes.synced:
+            nodes = None  # filters judge the whole list
+        return route, nodes
 
     def _service_of(self, call: Call) -> str:
         return self._defaults.proxy or call.service
@@ -207,7 +210,10 @@ class RpcClient(Caller):
             now = self._now()
             try:
                 if misdirected and not nodes:
-                    nodes, now = await self._discovery.find(self._service_of(call), deadline), self._now()
+                    nodes, now = (
+                        await self._discovery.find(self._service_of(call), deadline, whole=bool(options.filters)),
+                        self._now(),
+                    )
                 target = self._choose(nodes, call, tried, now)
             except (NoNode, RegistryError, Timeout) as nowhere:
                 if last is None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from micro_conformance.suite import Suite, promise
-from micro_core import Change, ChangeKind, Closed, ConfigError, Endpoint, Node, Record, Registry, RegistryError, Value
+from micro_core import Change, ChangeKind, Closed, Endpoint, Node, Record, Registry, RegistryError, Value
 from micro_core.testing import make_part
 
 __all__ = ["RegistryConformance"]
@@ -159,13 +159,6 @@ class RegistryConformance(Suite):
     async def test_deregistering_what_is_unknown_is_no_error(self) -> None:
         async with self.registry() as registry:
             await registry.deregister(self.record("n1"))
-
-    @promise(needs="register")
-    async def test_an_address_that_is_no_literal_is_a_config_error(self) -> None:
-        record = Record(name=self.named("a"), version="1", nodes=(Node(id=self.unique, address="localhost:80"),))
-        async with self.registry() as registry:
-            with pytest.raises(ConfigError):
-                await registry.register(record)
 
     # Time to live
 

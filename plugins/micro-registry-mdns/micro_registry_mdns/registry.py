@@ -27,7 +27,7 @@ class MdnsRegistry(Registry):
 
     - ``interface``: IPv4 addresses of the interfaces to speak on; none: all, loopback included;
     - ``dialects``: ``dns-sd``, ``gomicro`` or both;
-    - ``timeout``: seconds that a look-up waits for a first answer, and a listing for all.
+    - ``timeout``: seconds of listening until all that there is counts as told.
 
     The work is done in a thread of its own, so that a handler which blocks its loop does not make its service vanish.
     """
@@ -77,7 +77,7 @@ class MdnsRegistry(Registry):
         await thread.call(peer.withdraw, [(record.name, node.id) for node in record.nodes])
 
     async def lookup(self, name: str) -> Sequence[Record]:
-        """Return the nodes of a service as soon as one is known; none when ``timeout`` passes without an answer."""
+        """Return the nodes of a service that answer within ``timeout``."""
         peer, thread = self._opened()
         return await thread.call(peer.lookup, name)
 
@@ -87,7 +87,7 @@ class MdnsRegistry(Registry):
         return await thread.call(peer.services)
 
     def watch(self, name: str | None = None) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
-        """Follow one service, or all; starts with what is known."""
+        """Follow one service, or all; what is there is told as it answers, and `SYNC` when ``timeout`` has passed."""
         return self._watch(name)
 
     async def aclose(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import anyio
 
-from micro_core import Change, MicroError, Node, Record
+from micro_core import SYNC, Change, MicroError, Node, Record
 from micro_registry_mdns.registry import MdnsRegistry
 from micro_registry_mdns.wire import dns, gomicro
 
@@ -43,7 +43,8 @@ class Party:
 
     async def next(self) -> list[str]:
         assert self._changes is not None
-        change = await anext(self._changes)
+        while (change := await anext(self._changes)) == SYNC:
+            pass
         return [change.kind.value, change.record.nodes[0].address]
 
 

@@ -10,19 +10,23 @@ pytest.importorskip("micro_conformance")
 from micro_conformance import RegistryConformance
 
 
-class TestBothDialects(RegistryConformance):
+class OverMulticast(RegistryConformance):
+    ttl = 1.0  # a look-up listens for a quarter of a second
+
+
+class TestBothDialects(OverMulticast):
     plugin = "mdns"
     options = {"interface": "127.0.0.1"}
     unreachable_options: ClassVar[Mapping[str, str]] = {"interface": "198.51.100.7"}
 
 
-class TestGoMicro(RegistryConformance):
+class TestGoMicro(OverMulticast):
     plugin = "mdns"
     options = {"interface": "127.0.0.1", "dialects": "gomicro"}
     unreachable_options: ClassVar[Mapping[str, str]] = {"interface": "198.51.100.7"}
 
 
-class TestDnsSd(RegistryConformance):
+class TestDnsSd(OverMulticast):
     plugin = "mdns"
     options = {"interface": "127.0.0.1", "dialects": "dns-sd"}
     unreachable_options: ClassVar[Mapping[str, str]] = {"interface": "198.51.100.7"}

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
 import anyio
@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 from msgspec.structs import replace
 
-from micro_core import ChangeKind, Closed, ConfigError, Endpoint, Node, Record, RegistryError, Value
+from micro_core import SYNC, Change, ChangeKind, Closed, ConfigError, Endpoint, Node, Record, RegistryError, Value
 from micro_registry_mdns.registry import MdnsRegistry
 from micro_registry_mdns.wire import dns, gomicro, txt
 
@@ -57,6 +57,13 @@ async def test_an_unknown_name_is_an_empty_answer() -> None:
         assert await one.lookup("x" * 64) == []
 
 
+async def told(changes: AsyncIterator[Change], *kinds: ChangeKind) -> Change:
+    """Return what a watch tells next of a node, or the next of some kinds."""
+    while (change := await anext(changes)) == SYNC or (kinds and change.kind not in kinds):
+        pass
+    return change
+
+
 @pytest.mark.parametrize("dialects", [("gomicro",), ("dns-sd",), BOTH], ids="+".join)
 async def test_a_watcher_sees_a_node_come_change_and_go(dialects: Sequence[str]) -> None:
     greeter = record()
@@ -64,11 +71,11 @@ async def test_a_watcher_sees_a_node_come_change_and_go(dialects: Sequence[str])
     async with registry(dialects) as one, registry(dialects) as other, other.watch(greeter.name) as changes:
         with anyio.fail_after(PATIENCE):
             await one.register(greeter)
-            came = await anext(changes)
+            came = await told(changes)
             await one.register(moved)
-            changed = await anext(changes)
+            changed = await told(changes)
             await one.deregister(moved)
-            went = await anext(changes)
+            went = await told(changes)
     assert (came.kind, came.record) == (ChangeKind.CREATE, greeter)
     assert (changed.kind, changed.record) == (ChangeKind.UPDATE, moved)
     assert (went.kind, went.record) == (ChangeKind.DELETE, moved)
@@ -93,7 +100,7 @@ async def test_a_new_version_replaces_the_old_one() -> None:
         await one.register(old)
         await one.register(new)
         with anyio.fail_after(PATIENCE):
-            seen = [await anext(changes) for _ in range(3)]
+            seen = [await told(changes) for _ in range(3)]
         assert await other.lookup(old.name) == [new]
     assert [(change.kind, change.record.version) for change in seen] == [
         (ChangeKind.CREATE, "1"),
@@ -117,13 +124,48 @@ async def test_registering_the_same_again_tells_nobody() -> None:
     assert seen.count(greeter.name) == 1
 
 
-async def test_a_watched_name_is_looked_up_in_what_is_known() -> None:
+async def test_a_watch_syncs_when_its_listening_time_is_over_and_tells_a_node_at_once() -> None:
     greeter = record()
-    async with registry() as one, registry(timeout=30) as other, other.watch(greeter.name) as changes:
+    async with registry() as one, registry(timeout=2) as other:
         await one.register(greeter)
+        began = anyio.current_time()
         with anyio.fail_after(PATIENCE):
-            await anext(changes)
-            assert await other.lookup(greeter.name) == [greeter]
+            async with other.watch(greeter.name) as changes:
+                assert (await anext(changes)).record == greeter
+                told = anyio.current_time() - began
+                assert await anext(changes) == SYNC
+                synced = anyio.current_time() - began
+    assert told < 1.9 < synced
+
+
+async def test_who_went_while_nobody_watched_is_not_told_of() -> None:
+    name = f"test-{uuid4().hex[:12]}"
+    text = txt.split_hex(txt.Description(service=name, version="1"))
+    entry = gomicro.Entry(service=name, id=f"{name}-1", host="a.", address="127.0.0.1", port=1, text=text)
+    async with registry() as one:
+        with anyio.fail_after(PATIENCE):
+            async with one.watch(name) as changes:
+                send(dns.encode(dns.Message(flags=dns.RESPONSE, answers=entry.unsolicited(120))))
+                while (await anext(changes)).kind is not ChangeKind.CREATE:
+                    pass
+            async with one.watch(name) as changes:
+                assert await anext(changes) == SYNC
+            assert await one.lookup(name) == []
+
+
+async def test_a_node_that_somebody_else_takes_back_can_be_registered_again() -> None:
+    greeter = record()
+    (node,) = greeter.nodes
+    text = txt.split_hex(txt.Description(service=greeter.name, version=greeter.version))
+    entry = gomicro.Entry(service=greeter.name, id=node.id, host="a.", address="127.0.0.1", port=1, text=text)
+    async with registry() as one, registry() as other, other.watch(greeter.name) as changes:
+        with anyio.fail_after(PATIENCE):
+            await one.register(greeter)
+            await told(changes, ChangeKind.CREATE)
+            send(gomicro.goodbye(entry))
+            await told(changes, ChangeKind.DELETE)
+            await one.register(greeter)
+            assert (await told(changes, ChangeKind.CREATE)).record == greeter
 
 
 async def test_closing_takes_everything_back() -> None:
@@ -149,9 +191,9 @@ async def test_a_node_registered_again_right_after_it_was_taken_back_stays() -> 
             await one.register(greeter)
             await one.deregister(greeter)
             await one.register(greeter)
-            kinds = [(await anext(changes)).kind for _ in range(3)]
+            kinds = [(await told(changes)).kind for _ in range(3)]
         with anyio.move_on_after(0.5):  # the time in which goodbyes are repeated
-            kinds.append((await anext(changes)).kind)
+            kinds.append((await told(changes)).kind)
         assert await other.lookup(greeter.name) == [greeter]
     assert kinds == [ChangeKind.CREATE, ChangeKind.DELETE, ChangeKind.CREATE]
 
@@ -161,7 +203,7 @@ async def test_a_node_that_is_not_renewed_goes_after_its_ttl(caplog: pytest.LogC
     async with registry() as one, registry() as other, other.watch(greeter.name) as changes:
         await one.register(greeter, ttl=0.1)
         with anyio.fail_after(PATIENCE):
-            kinds = [(await anext(changes)).kind for _ in range(2)]
+            kinds = [(await told(changes)).kind for _ in range(2)]
     assert kinds == [ChangeKind.CREATE, ChangeKind.DELETE]
     assert "not renewed" in caplog.text
 
@@ -189,7 +231,7 @@ async def test_a_hundred_nodes_are_all_found() -> None:
         await one.register(Record(name=name, version="1", nodes=nodes))
         async with other.watch(name) as changes:
             with anyio.fail_after(PATIENCE):
-                found = {(await anext(changes)).record.nodes[0].id for _ in range(100)}
+                found = {(await told(changes)).record.nodes[0].id for _ in range(100)}
     assert len(found) == 100
 
 
@@ -211,11 +253,11 @@ async def test_a_watch_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({message.id for message in asked}) > 1
 
 
-async def test_a_watched_service_that_nobody_answers_for_is_asked_for_twice_more() -> None:
+async def test_a_watched_service_is_asked_for_again_and_one_that_nobody_answers_for_twice_more() -> None:
     name = f"test-{uuid4().hex[:12]}"
     with group_socket() as heard:
         async with registry() as one, one.watch(name):
-            for _ in range(3):
+            for _ in range(4):
                 question_about(heard, f"{name}.micro.")
             await anyio.sleep(1)
             heard.setblocking(False)
@@ -231,7 +273,7 @@ async def test_a_node_that_falls_silent_is_forgotten(monkeypatch: pytest.MonkeyP
     async with registry() as one, one.watch(name) as changes:
         send(dns.encode(dns.Message(flags=dns.RESPONSE, answers=entry.unsolicited(1))))
         with anyio.fail_after(PATIENCE):
-            kinds = [(await anext(changes)).kind for _ in range(2)]
+            kinds = [(await told(changes)).kind for _ in range(2)]
     assert kinds == [ChangeKind.CREATE, ChangeKind.DELETE]
 
 
@@ -279,7 +321,7 @@ async def test_closing_ends_what_still_watches() -> None:
     async with registry() as one, one.watch(f"nobody-{uuid4().hex[:8]}") as changes:
         await one.aclose()
         with pytest.raises(Closed):
-            await anext(changes)
+            await told(changes)
 
 
 async def test_a_cancelled_lookup_leaves_nothing_behind() -> None:

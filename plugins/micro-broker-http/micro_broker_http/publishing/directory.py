@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 
 import anyio
 
-from micro_broker_http.backoff import backoff
 from micro_broker_http.wire.envelope import Form
 from micro_broker_http.wire.naming import Subscriber, subscribers
-from micro_core import Change, ChangeKind, Registry, RegistryError
+from micro_core import Change, ChangeKind, Record, Registry, RegistryError
+from micro_core.follower import Follower
 
 __all__ = ["Directory"]
 
-log = logging.getLogger("micro.broker.http")
 Key = tuple[str, str]
 """Queue and node id."""
 
@@ -35,7 +33,7 @@ class Directory:
         self._sleep = sleep
         self._random = random
         self._found: dict[Key, dict[Form, Subscriber]] = {}
-        self._ready = anyio.Event()
+        self._answered = {form: anyio.Event() for form in Form}
 
     def of(self, topic: str) -> list[Subscriber]:
         """Return the subscribers of a topic, each once."""
@@ -55,33 +53,41 @@ class Directory:
                 group.start_soon(self._follow, form)
 
     async def ready(self) -> None:
-        """Wait until the registry was asked once, whatever it said."""
-        await self._ready.wait()
+        """Wait until the registry has told of all subscribers there are, or that it cannot."""
+        for answered in self._answered.values():
+            await answered.wait()
 
     async def _follow(self, form: Form) -> None:
-        failures = 0
-        while True:
-            try:
-                async with self._registry.watch(form.value) as changes:
-                    await self.refresh()
-                    self._ready.set()
-                    async for change in changes:
-                        failures = 0
-                        self.apply(change)
-            except RegistryError as error:
-                failures += 1
-                log.warning("subscribers cannot be followed, it is tried again: %s", error)
-            self._ready.set()
-            await self._sleep(backoff(failures or 1, self._random))
+        def tell(change: Change) -> None:
+            if change.kind is ChangeKind.SYNC:
+                self._answered[form].set()
+            else:
+                self.apply(change)
+
+        def lost(error: Exception) -> None:
+            self._answered[form].set()
+
+        await Follower(self._registry, form.value, tell, lost, sleep=self._sleep, random=self._random).run()
 
     async def refresh(self) -> list[Subscriber]:
         """Ask the registry now, take in what it knows, and return that. Raises `RegistryError`."""
-        found = []
-        for form in Form:
-            for record in await self._registry.lookup(form.value):
-                found += subscribers(record)
-                self.apply(Change(kind=ChangeKind.UPDATE, record=record))
-        return found
+        records: list[Record] = []
+        errors: list[RegistryError] = []
+
+        async def ask(form: Form) -> None:
+            try:
+                records.extend(await self._registry.lookup(form.value))
+            except RegistryError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as group:
+            for form in Form:
+                group.start_soon(ask, form)
+        if errors:
+            raise errors[0]
+        for record in records:
+            self.apply(Change(kind=ChangeKind.UPDATE, record=record))
+        return [subscriber for record in records for subscriber in subscribers(record)]
 
     def apply(self, change: Change) -> None:
         """Take in a change of either name."""

@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from msgspec.structs import replace
-
 from micro_core import Change, ChangeKind, Record
+from micro_core.registry import joined
 from micro_registry_mdns.wire.sighting import Sighting
 
 __all__ = ["Catalogue"]
@@ -29,6 +28,11 @@ class _Known:
     """For each dialect, what it said last."""
     heard: float = -math.inf
     size: int = 0
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this registry publishes it, for as long as it does."""
+        return math.inf in self.until.values()
 
 
 class Catalogue:
@@ -94,23 +98,26 @@ class Catalogue:
         ]
         return [change for key in silent for change in self.remove(*key)]
 
-    def records(self, service: str) -> list[Record]:
-        """Return what is known of a service, one record for each version, endpoints of the first node."""
-        versions: dict[str, Record] = {}
-        for known in self._services.get(service, {}).values():
-            record = known.record
-            first = versions.get(record.version)
-            versions[record.version] = replace(first, nodes=first.nodes + record.nodes) if first else record
-        return [versions[version] for version in sorted(versions)]
+    def knows(self, service: str, id_: str) -> bool:
+        """Return whether a node is known."""
+        return id_ in self._services.get(service, {})
 
-    def count(self, service: str) -> int:
-        """Return the number of nodes known of a service."""
-        return len(self._services.get(service, {}))
+    def forget(self, service: str | None) -> None:
+        """Forget the nodes of a service, or of all, that are not this registry's own; nobody watches them."""
+        for name in [service] if service is not None else list(self._services):
+            for id_, known in list(self._services.get(name, {}).items()):
+                if not known.is_own:
+                    self.remove(name, id_)
+
+    def records(self, service: str, then: float = -math.inf) -> list[Record]:
+        """Return what was heard of a service at ``then`` or later, a record for each version."""
+        nodes = self._services.get(service, {}).values()
+        return joined(known.record for known in nodes if known.heard >= then or known.is_own)
 
     def heard_since(self, service: str, then: float) -> bool:
         """Return whether any node of a service was heard of at ``then`` or later."""
         nodes = self._services.get(service, {}).values()
-        return any(known.heard >= then or math.inf in known.until.values() for known in nodes)
+        return any(known.heard >= then or known.is_own for known in nodes)
 
     def services_since(self, then: float) -> set[str]:
         """Return the services of which a node was heard of at ``then`` or later."""

@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from micro_core import Change, DecodeError, Record
+from micro_core import SYNC, Change, DecodeError, Record
 from micro_registry_mdns.net.pacing import Address, PacedSender
 from micro_registry_mdns.net.sockets import Sockets
 from micro_registry_mdns.peer.catalogue import Catalogue
@@ -25,11 +25,9 @@ _log = logging.getLogger("micro.registry.mdns")
 Deliver = Callable[[Change], None]
 
 _OWN = "own"
-_SETTLED_AFTER = 0.005  # without a new answer: nodes answer within 0.2 ms of each other, a busy machine somewhat later
-_SETTLED_AT_LAST = 0.05
 _ASK_AGAIN_AFTER = 0.1
-_ASK_WATCHED_AGAIN_AFTER = (0.35, 0.7)
-"""Seconds after which a watched service that nobody has answered for is asked for again."""
+_ASK_UNKNOWN_AGAIN_AFTER = (0.35, 0.7)
+"""Seconds after the first question at which a watched service that nobody has answered for is asked for again."""
 _REFRESH = LIFETIME / 3
 _SWEEP = 5.0
 _MAX_LISTED = 1_000
@@ -51,7 +49,6 @@ class Peer:
         self._catalogue = Catalogue()
         self._dnssd = dnssd.Reader()
         self._watchers: dict[Deliver, str | None] = {}
-        self._waiting: dict[asyncio.Event, str] = {}
         self._listed: dict[str, float] = {}
         """Names of services, and when the listing last had them."""
         self._ends: dict[tuple[str, str], asyncio.TimerHandle] = {}
@@ -74,15 +71,16 @@ class Peer:
     async def publish(self, publications: Sequence[Publication], ttl: float) -> None:
         """Publish nodes, or what changed of them, until ``ttl`` seconds have passed. Raises `RegistryError`."""
         for publication in publications:
-            await self._publisher.put(publication)
+            await self._publisher.put(publication, anew=not self._catalogue.knows(*publication.key))
             self._end_after(ttl, publication.key)
             own = Sighting(dialect=_OWN, record=publication.record, ttl=math.inf)
             self._tell(self._catalogue.add(own, self._loop.time()))
 
     async def withdraw(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Take nodes back."""
-        await self._publisher.remove(keys)
-        for key in keys:
+        """Take nodes of this registry back; others are left alone."""
+        own = [key for key in keys if self._publisher.publishes(key)]
+        await self._publisher.remove(own)
+        for key in own:
             self._end_after(0, key)
             self._tell(self._catalogue.remove(*key))
 
@@ -102,25 +100,19 @@ class Peer:
     # ------------------------------------------------------------------------------------------------- asking
 
     async def lookup(self, service: str) -> list[Record]:
-        """Return what is known of a service: at once where it is watched, else when a first node has answered."""
-        self._sockets.drain()
-        watched = any(name in (None, service) for name in self._watchers.values())
-        if watched and (known := self._catalogue.records(service)):
-            return known
+        """Return the nodes of a service that answer within the listening time, and this registry's own."""
         asked = self._loop.time()
-        if not await self._first_answer(service):
-            return self._catalogue.records(service) if self._catalogue.heard_since(service, asked) else []
-        await self._settle(service)
-        return self._catalogue.records(service)
+        self._ask(service)
+        await self._listen(service)
+        return self._catalogue.records(service, asked)
 
-    async def _settle(self, service: str) -> None:
-        """Let the answers that are on their way come in."""
-        start = self._loop.time()
-        before, known = 0, self._catalogue.count(service)
-        while before < known and self._loop.time() - start < _SETTLED_AT_LAST:
-            before = known
-            await asyncio.sleep(_SETTLED_AFTER)
-            known = self._catalogue.count(service)
+    async def _listen(self, service: str) -> None:
+        """Let answers come in, and ask once more meanwhile: a datagram may be lost on its way."""
+        if self._timeout > _ASK_AGAIN_AFTER:
+            await asyncio.sleep(_ASK_AGAIN_AFTER)
+            self._ask(service)
+        await asyncio.sleep(max(self._timeout - _ASK_AGAIN_AFTER, 0) or self._timeout)
+        self._sockets.drain()
 
     async def services(self) -> list[str]:
         """Return the names of all services that answer, or are this registry's own."""
@@ -131,19 +123,36 @@ class Peer:
         return sorted(listed | self._catalogue.services_since(asked))
 
     async def watch(self, service: str | None, deliver: Deliver) -> None:
-        """Tell ``deliver`` what is known of a service (of all: None) and, from now on, what changes."""
+        """Tell ``deliver`` what there is of a service (of all: None), `SYNC`, and from then on what changes."""
+        if not self._is_watched(service):
+            self._catalogue.forget(service)  # who went meanwhile was told to nobody; who is there answers
         self._watchers[deliver] = service
         for change in self._catalogue.changes_to_now(service):
             deliver(change)
         self._ask_for_watched(service)
         if service is not None:
-            for seconds in _ASK_WATCHED_AGAIN_AFTER:
+            self._loop.call_later(_ASK_AGAIN_AFTER, self._ask_again, deliver, service)
+            for seconds in _ASK_UNKNOWN_AGAIN_AFTER:
                 self._loop.call_later(seconds, self._ask_if_unknown, deliver, service)
+        self._loop.call_later(self._timeout, self._sync, deliver)
+
+    def _is_watched(self, service: str | None) -> bool:
+        return None in self._watchers.values() or service in self._watchers.values()
+
+    def _ask_again(self, deliver: Deliver, service: str) -> None:
+        """Ask once more: a datagram may be lost on its way."""
+        if deliver in self._watchers:
+            self._ask(service)
 
     def _ask_if_unknown(self, deliver: Deliver, service: str) -> None:
-        """Ask once more for a service that nobody has answered for: a datagram may be lost on its way."""
-        if deliver in self._watchers and not self._catalogue.count(service):
-            self._ask(service)
+        if not self._catalogue.records(service):
+            self._ask_again(deliver, service)
+
+    def _sync(self, deliver: Deliver) -> None:
+        """Say that the listening time is over."""
+        self._sockets.drain()
+        if deliver in self._watchers:
+            deliver(SYNC)
 
     def unwatch(self, deliver: Deliver) -> None:
         """Tell ``deliver`` no more."""
@@ -159,19 +168,6 @@ class Peer:
         finally:
             self._paced.close()
             self._sockets.close()
-
-    async def _first_answer(self, service: str) -> bool:
-        answered = asyncio.Event()
-        self._waiting[answered] = service
-        try:
-            self._ask(service)
-            await _wait(answered, min(_ASK_AGAIN_AFTER, self._timeout))
-            if not answered.is_set() and self._timeout > _ASK_AGAIN_AFTER:
-                self._ask(service)
-                await _wait(answered, self._timeout - _ASK_AGAIN_AFTER)
-            return answered.is_set()
-        finally:
-            del self._waiting[answered]
 
     def _ask(self, service: str) -> None:
         if gomicro.DIALECT in self._dialects and dns.is_name(f"{service}.micro."):
@@ -236,10 +232,6 @@ class Peer:
     def _take(self, sightings: Iterable[Sighting], now: float) -> None:
         for sighting in sightings:
             self._tell(self._catalogue.add(sighting, now))
-            if sighting.ttl:
-                for answered, service in self._waiting.items():
-                    if service == sighting.record.name:
-                        answered.set()
 
     def _take_listed(self, names: Iterable[str]) -> None:
         for name in names:
@@ -271,11 +263,3 @@ class Peer:
 
 def _id() -> int:
     return random.randint(1, 0xFFFF)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

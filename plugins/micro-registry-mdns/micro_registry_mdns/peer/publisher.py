@@ -39,8 +39,11 @@ class Publisher:
         self._turn = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
 
-    async def put(self, publication: Publication) -> bool:
-        """Publish a node and return whether anything changed. Raises `RegistryError`."""
+    async def put(self, publication: Publication, *, anew: bool = False) -> bool:
+        """Publish a node and return whether anything was said.
+
+        With ``anew`` it is announced though nothing has changed: somebody took it back. Raises `RegistryError`.
+        """
         if self._sockets.why_deaf:
             raise RegistryError(
                 f"multicast DNS cannot publish: port 5353 cannot be bound ({self._sockets.why_deaf}); "
@@ -48,7 +51,7 @@ class Publisher:
             )
         async with self._turn:
             before = self._published.get(publication.key)
-            if before == publication:
+            if before == publication and not anew:
                 return False
             if publication.entry is not None:
                 self._zone.put(publication.entry)
@@ -57,6 +60,10 @@ class Publisher:
             self._published[publication.key] = publication
             await self._put_dnssd(publication, before)
             return True
+
+    def publishes(self, key: tuple[str, str]) -> bool:
+        """Return whether a node, service and id, is published here."""
+        return key in self._published
 
     async def remove(self, keys: Sequence[tuple[str, str]]) -> None:
         """Take nodes back; the first goodbyes have left when this returns."""

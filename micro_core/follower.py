@@ -1,0 +1,121 @@
+"""Who follows a registry for as long as it runs: across every break of a watch, and without a gap."""
+
+from __future__ import annotations
+
+import logging
+import random as _random
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import anyio
+from msgspec.structs import replace
+
+from micro_core.errors import RegistryError
+from micro_core.registry import Change, ChangeKind, Record, Registry
+
+__all__ = ["Follower"]
+
+log = logging.getLogger("micro.registry")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds before a watch that broke is begun again; doubled each time, and up to a half longer by chance."""
+
+
+class Follower:
+    """Follows one service, or all: ``tell`` is called with every change, `SYNC` included.
+
+    When a watch breaks, ``lost`` is called with its error, another is begun, and ``tell`` hears the difference: what is
+    new, what is gone, and `SYNC` again. Neither function may wait, and what they raise ends the watch like an error of
+    the registry's.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        name: str | None,
+        tell: Callable[[Change], object],
+        lost: Callable[[Exception], object] = lambda error: None,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        self._registry = registry
+        self._name = name
+        self._tell = tell
+        self._report = lost
+        self._sleep = sleep
+        self._random = random
+        self._known: dict[tuple[str, str], Record] = {}
+        """By service and node id, with that node alone."""
+        self._stale: set[tuple[str, str]] = set()
+        """Those known from before a break that the new watch has not told of yet."""
+        self._syncing = True
+        self._failures = 0
+
+    def __repr__(self) -> str:
+        state = "lost" if self._failures else "syncing" if self._syncing else "in sync"
+        return f"<Follower of {self._subject} in {self._registry.name}, {state}, {len(self._known)} nodes>"
+
+    @property
+    def _subject(self) -> str:
+        return "all services" if self._name is None else repr(self._name)
+
+    async def run(self) -> NoReturn:
+        """Follow until cancelled."""
+        while True:
+            try:
+                await self._watch()
+            except Exception as error:  # a plugin's or a library's, too: following never ends by itself
+                self._lost(error)
+            pause = min(FIRST_PAUSE * 2.0 ** min(self._failures - 1, 16), LONGEST_PAUSE)
+            await self._sleep(pause * (1 + self._random() / 2))
+
+    async def _watch(self) -> NoReturn:
+        self._syncing, self._stale = True, set(self._known)
+        async with self._registry.watch(self._name) as changes:
+            async for change in changes:
+                self._take(change)
+        raise RegistryError("the watch ended by itself, which a registry owes not to do")
+
+    def _lost(self, error: Exception) -> None:
+        self._failures += 1
+        level = logging.DEBUG if self._failures > 1 else logging.WARNING  # one line for each break
+        log.log(level, "registry %s is lost, following %s: %s", self._registry.name, self._subject, error)
+        self._report(error)
+
+    def _take(self, change: Change) -> None:
+        if change.kind is ChangeKind.SYNC:
+            self._sync(change)
+            return
+        for node in change.record.nodes:
+            record = change.record if len(change.record.nodes) == 1 else replace(change.record, nodes=(node,))
+            key = (record.name, node.id)
+            if change.kind is ChangeKind.DELETE:
+                self._remove(key, record)
+            else:
+                self._put(key, record, change.kind)
+
+    def _sync(self, change: Change) -> None:
+        for key in self._stale & self._known.keys():
+            self._remove(key, self._known[key])
+        if self._failures:
+            log.info("registry %s is back, following %s", self._registry.name, self._subject)
+        self._syncing, self._failures = False, 0
+        self._stale.clear()
+        self._tell(change)
+
+    def _put(self, key: tuple[str, str], record: Record, kind: ChangeKind) -> None:
+        known = self._known.get(key)
+        self._stale.discard(key)
+        if self._syncing and known == record:
+            return  # it was told before the break
+        if known is not None and known.version != record.version:
+            self._remove(key, known)
+        self._known[key] = record
+        self._tell(Change(kind=kind, record=record))
+
+    def _remove(self, key: tuple[str, str], record: Record) -> None:
+        known = self._known.get(key)
+        if known is not None and known.version == record.version:  # else it has moved on to another version
+            del self._known[key]
+            self._tell(Change(kind=ChangeKind.DELETE, record=known))
