@@ -7,7 +7,7 @@ from micro_core._app.proxy import with_options
 from micro_core._plugins.build import build
 from micro_core._plugins.host import PluginHost
 from micro_core.broker import Broker, PublishStats, Subscription
-from micro_core.client import Call, Caller, CallOptions, CallOptionsDict, ClientStream, Filter
+from micro_core.client import Attempt, Call, Caller, CallOptions, CallOptionsDict, ClientStream, Filter
 from micro_core.codec import Codec, Framing
 from micro_core.context import Context, current_context
 from micro_core.errors import (
@@ -48,6 +48,7 @@ from micro_core.transport import Channel, Head, Limits, Listener, Request, Strea
 
 __all__ = [
     "SYNC",
+    "Attempt",
     "BadRequest",
     "Broker",
     "Call",

@@ -15,7 +15,7 @@ from micro_core._settings.near_miss import did_you_mean
 from micro_core.errors import BadRequest, ConfigError, Executed, MicroError
 from micro_core.registry import Node, Record
 
-__all__ = ["Call", "CallOptions", "CallOptionsDict", "Caller", "ClientDefaults", "ClientStream", "Filter"]
+__all__ = ["Attempt", "Call", "CallOptions", "CallOptionsDict", "Caller", "ClientDefaults", "ClientStream", "Filter"]
 
 Filter: TypeAlias = Callable[[Sequence[Record]], Sequence[Record]]
 """Takes the records of a service and returns those, and of those the nodes, that may be called."""
@@ -140,12 +140,12 @@ class ClientDefaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call:
-    """A call on its way out, as middleware sees it; ``metadata`` may be changed until it is sent."""
+    """A call on its way out, as client middleware sees it; ``metadata`` may be changed until it is sent.
 
-    __slots__ = (
-        "attempt", "deadline", "endpoint", "metadata", "node", "options", "request", "request_type",
-        "response_type", "service", "state", "streaming",
-    )  # fmt: skip
+    The client changes nothing of it: what becomes of it is in its attempts.
+    """
+
+    __slots__ = ("endpoint", "metadata", "options", "request", "request_type", "response_type", "service", "streaming")
 
     def __init__(
         self,
@@ -165,17 +165,29 @@ class Call:
         self.options = options
         self.streaming = streaming
         self.metadata: dict[str, str] = dict(options.metadata) if options.metadata else {}
-        self.deadline = math.inf
-        """On the clock of `anyio.current_time`; set before middleware of one attempt is reached."""
-        self.node: Node | None = None
-        """The node chosen for this attempt."""
-        self.attempt = 0
-        """How many attempts went before this one."""
-        self.state: Any = None
-        """For the client that makes the call."""
 
     def __repr__(self) -> str:
-        return f"<Call {self.service} {self.endpoint} attempt {self.attempt}>"
+        return f"<Call {self.service} {self.endpoint}>"
+
+
+class Attempt:
+    """One attempt of a call, as call middleware sees it and hands it on; ``metadata`` may be changed until then."""
+
+    __slots__ = ("call", "deadline", "metadata", "node", "number")
+
+    def __init__(self, call: Call, node: Node, number: int, deadline: float, metadata: dict[str, str]) -> None:
+        self.call = call
+        self.node = node
+        """The node chosen for this attempt."""
+        self.number = number
+        """How many attempts went before this one."""
+        self.deadline = deadline
+        """When it ends, on the clock of `anyio.current_time`; `math.inf` for never."""
+        self.metadata = metadata
+        """Headers to send with this attempt: those of the call, and what a handler's call carries on."""
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} of {self.call.service} {self.call.endpoint} at {self.node.address}>"
 
 
 class ClientStream(ABC, Generic[Response]):

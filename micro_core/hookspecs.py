@@ -128,7 +128,7 @@ def client_middleware() -> ClientMiddleware | None:
 
 @hookspec
 def call_middleware() -> CallMiddleware | None:
-    """Return what is put round every attempt of a call; ``call.node`` is chosen by then."""
+    """Return what is put round every `Attempt` of a call; its node is chosen by then."""
 
 
 @hookspec

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from micro_core.client import Call
+    from micro_core.client import Attempt, Call
     from micro_core.context import Context
 
 __all__ = [
+    "AttemptNext",
     "CallMiddleware",
     "CallNext",
     "ClientMiddleware",
@@ -26,8 +27,11 @@ CallNext: TypeAlias = "Callable[[Call], Awaitable[Any]]"
 ClientMiddleware: TypeAlias = "Callable[[Call, CallNext], Awaitable[Any]]"
 """Round a whole call: ``async def log(call, call_next): return await call_next(call)``."""
 
-CallMiddleware: TypeAlias = ClientMiddleware
-"""Round one attempt of a call."""
+AttemptNext: TypeAlias = "Callable[[Attempt], Awaitable[Any]]"
+"""Goes on with the attempt that the middleware was given; returns what `CallNext` does."""
+
+CallMiddleware: TypeAlias = "Callable[[Attempt, AttemptNext], Awaitable[Any]]"
+"""Round one attempt of a call: ``async def sign(attempt, attempt_next): return await attempt_next(attempt)``."""
 
 HandleNext: TypeAlias = "Callable[[Context, Any], Awaitable[Any]]"
 """Goes on with a request; takes context and request (of a client's stream: the iterator)."""

@@ -28,7 +28,10 @@ class Selector(ABC):
         """Return one of ``nodes``, never empty, and the same object from call to call while nothing changes."""
 
     def started(self, node: Node) -> None:
-        """Note that an attempt goes to ``node``."""
+        """Note that an attempt goes to ``node``, or that a stream is being opened there."""
 
     def finished(self, node: Node, seconds: float, ok: bool) -> None:
-        """Note that an attempt ended after ``seconds``; ``ok`` is False where the node gave no answer."""
+        """Note that an attempt ended, and took ``seconds``; ``ok`` is False where the node gave no answer.
+
+        Of a stream it is told when the stream ends, while ``seconds`` are those that its opening took.
+        """

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from micro_core._calling.health import Health
 from micro_core.client import Filter
 from micro_core.registry import Change, ChangeKind, Node, Record
-from micro_core.transport import Channel, Head
+from micro_core.transport import Channel
 
 __all__ = ["NodeList", "Target"]
 
@@ -24,7 +24,8 @@ class Target:
     def __init__(self, node: Node, channel: Channel) -> None:
         self.node = node
         self.channel = channel
-        self.heads: dict[Any, Head] = {}
+        self.heads: dict[Any, Any] = {}
+        """The constant headers of requests, kept by the client."""
         self.health = Health()
 
 

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from enum import Enum
 
 from micro_core.errors import Executed, LimitExceeded, MicroError, NotFound, ProtocolError, Timeout, Unavailable
 
-__all__ = ["Budget", "backoff", "is_misdirected", "may_retry"]
+__all__ = ["Budget", "Verdict", "backoff", "judge"]
 
 FIRST_BACKOFF = 0.01
 LONGEST_BACKOFF = 1.0
+
+
+class Verdict(Enum):
+    """What becomes of a call after an attempt of it failed."""
+
+    FINAL = "the caller is told"
+    ELSEWHERE = "it was not executed: another node may do better"
+    AGAIN = "it may have been executed, and executing it twice does no harm"
+    MISDIRECTED = "the node's address has changed hands"
 
 
 _ELSEWHERE_BETTER = (Unavailable, Timeout, ProtocolError, LimitExceeded, NotFound)
 """What may go well at another node, one of another version included; a body that does not fit will not."""
 
 
-def may_retry(error: MicroError, idempotent: bool) -> bool:
-    """Tell whether another node may do better: where nothing was executed, or executing twice does no harm."""
+def judge(error: MicroError, service: str, idempotent: bool) -> Verdict:
+    """Return what an error says of a call of ``service``, and whether it may be sent again."""
     if error.executed is Executed.YES or not isinstance(error, _ELSEWHERE_BETTER):
-        return False
+        return Verdict.FINAL
+    if is_misdirected(error, service):
+        return Verdict.MISDIRECTED
     if isinstance(error, LimitExceeded) and error.code != LimitExceeded.default_code:
-        return False  # too large here is too large everywhere
-    return error.executed is Executed.NO or idempotent
+        return Verdict.FINAL  # too large here is too large everywhere
+    if error.executed is Executed.NO:
+        return Verdict.ELSEWHERE
+    return Verdict.AGAIN if idempotent else Verdict.FINAL
 
 
 def is_misdirected(error: MicroError, service: str) -> bool:

@@ -209,13 +209,9 @@ def nodes(number: int, version: str = "1", *, idempotent: bool = True) -> Record
 
 @asynccontextmanager
 async def calling(registry: Registry, transport: Transport, **settings: Any) -> AsyncIterator[RpcClient]:
-    client = RpcClient(
-        registry=registry,
-        selector=RoundRobinSelector(),
-        transport=transport,
-        codecs=[JsonCodec(), BytesCodec()],
-        **settings,
-    )
+    settings.setdefault("selector", RoundRobinSelector())
+    codecs = [JsonCodec(), BytesCodec()]
+    client = RpcClient(registry=registry, transport=transport, codecs=codecs, **settings)
     async with client:
         yield client
 
@@ -676,6 +672,65 @@ async def test_errors_of_a_stream_say_where() -> None:
         with pytest.raises(Closed):
             await opened.send("more")
     assert (raised.value.service, raised.value.node, raised.value.attempts) == ("greeter", "127.0.0.1:1", 1)
+
+
+class ListeningSelector(RoundRobinSelector):
+    """Takes note of what it is told."""
+
+    feedback = True
+
+    def __init__(self) -> None:
+        super().__init__(start=lambda count: 0)
+        self.under_way = 0
+        self.ends: list[bool] = []
+
+    def started(self, node: Node) -> None:
+        self.under_way += 1
+
+    def finished(self, node: Node, seconds: float, ok: bool) -> None:
+        self.under_way -= 1
+        self.ends.append(ok)
+
+
+async def test_selectors_hear_of_a_stream_s_end_when_it_ends_and_only_once() -> None:
+    selector, transport = ListeningSelector(), ScriptedTransport(lambda attempt: ScriptedStream())
+    async with calling(ScriptedRegistry(nodes(1)), transport, selector=selector) as client:
+        lost = await client.open(Call("greeter", "Greeter.Charge", None, str, streaming=True))
+        left = await client.open(Call("greeter", "Greeter.Charge", None, str, streaming=True))
+        assert (selector.under_way, selector.ends) == (2, [])
+        with pytest.raises(ConnectionLost):
+            await lost.receive()
+        assert (selector.under_way, selector.ends) == (1, [False])
+        await left.aclose()
+        await lost.aclose()
+    assert (selector.under_way, selector.ends) == (0, [False, True])
+
+
+async def test_a_stream_that_cannot_be_opened_is_an_attempt_without_an_answer() -> None:
+    selector, transport = ListeningSelector(), ScriptedTransport(refuses, lambda attempt: ScriptedStream())
+    async with calling(ScriptedRegistry(nodes(2)), transport, selector=selector) as client:
+        await (await client.open(Call("greeter", "Greeter.Charge", None, str, streaming=True))).aclose()
+    assert (selector.under_way, selector.ends) == (0, [False, True])
+
+
+async def test_a_call_is_not_changed_on_its_way() -> None:
+    transport = ScriptedTransport(refuses, answers)
+    call = hello("Charge", timeout=2, metadata={"X-Tenant": "acme"})
+    before = {name: getattr(call, name) for name in Call.__slots__}
+
+    async def sign(attempt: Any, attempt_next: Any) -> Any:
+        attempt.metadata["X-Signature"] = str(attempt.number)
+        return await attempt_next(attempt)
+
+    async with calling(ScriptedRegistry(nodes(2)), transport, middleware=[sign]) as client:
+        await client.call(call)
+        assert {name: getattr(call, name) for name in Call.__slots__} == before
+        assert call.metadata == {"X-Tenant": "acme"}
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(client.call, call)
+    assert transport.attempts[1].headers[b"X-Signature"] == b"1"
+    assert len(transport.attempts) == 7
 
 
 class ScriptedStream(Stream):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from micro_core import Call, ConnectionLost, Context, Executed, PluginHost, Service, hookimpl, idempotent
+from micro_core import Attempt, Call, ConnectionLost, Context, Executed, PluginHost, Service, hookimpl, idempotent
 from micro_core.testing import MemoryNetwork
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ def extension(name: str, seen: list[str]) -> SimpleNamespace:
     """Return an extension that notes what passes through it."""
 
     def noting(what: str) -> Callable[..., Any]:
-        async def around_call(call: Call, call_next: Any) -> Any:
+        async def around_call(call: Call | Attempt, call_next: Any) -> Any:
             seen.append(f"{name} {what}")
             return await call_next(call)
 
@@ -132,11 +132,12 @@ async def test_middleware_covers_streams_too() -> None:
 async def test_only_what_is_idempotent_is_tried_again_through_a_proxy() -> None:
     attempts: list[str] = []
 
-    async def lose_the_first(call: Call, call_next: Any) -> Any:
-        attempts.append(call.endpoint)
-        if attempts.count(call.endpoint) == 1:
+    async def lose_the_first(attempt: Attempt, attempt_next: Any) -> Any:
+        endpoint = attempt.call.endpoint
+        attempts.append(endpoint)
+        if attempts.count(endpoint) == 1:
             raise ConnectionLost("cut by the test", executed=Executed.MAYBE)
-        return await call_next(call)
+        return await attempt_next(attempt)
 
     @hookimpl
     def call_middleware() -> Any:

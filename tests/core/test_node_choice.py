@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from micro_core import Change, ChangeKind, Channel, Endpoint, Executed, Filter, Node, Record, filters
 from micro_core._calling.nodes import NodeList, Target
-from micro_core._calling.retry import Budget, backoff, may_retry
+from micro_core._calling.retry import Budget, Verdict, backoff, judge
 from micro_core.errors import (
     BadRequest,
     ConnectFailed,
@@ -231,29 +231,33 @@ def test_what_a_filter_leaves_of_a_record_is_not_taken_for_the_record() -> None:
     assert nodes.ids(filters.version("1")) == "n0 n1 n2"
 
 
+FINAL, ELSEWHERE, AGAIN, MISDIRECTED = Verdict
+NO, MAYBE = Executed.NO, Executed.MAYBE
 ERRORS = [
-    (ConnectFailed("x"), False, True),
-    (ConnectionLost("x"), False, False),
-    (ConnectionLost("x"), True, True),
-    (Timeout("x", executed=Executed.MAYBE), False, False),
-    (Timeout("x", executed=Executed.MAYBE), True, True),
-    (Timeout("x", executed=Executed.NO), False, True),
-    (Timeout("x", executed=Executed.YES), True, False),
-    (ProtocolError("x", executed=Executed.MAYBE), True, True),
-    (LimitExceeded("x", executed=Executed.NO), False, True),
-    (LimitExceeded("x", code=413, executed=Executed.NO), False, False),
-    (NotFound("x", executed=Executed.NO), False, True),
-    (NotFound("x"), True, False),
-    (BadRequest("x", executed=Executed.NO), True, False),
-    (InternalError("x"), True, False),
+    (ConnectFailed("x"), False, ELSEWHERE),
+    (ConnectionLost("x"), False, FINAL),
+    (ConnectionLost("x"), True, AGAIN),
+    (Timeout("x", executed=MAYBE), False, FINAL),
+    (Timeout("x", executed=MAYBE), True, AGAIN),
+    (Timeout("x", executed=NO), False, ELSEWHERE),
+    (Timeout("x", executed=Executed.YES), True, FINAL),
+    (ProtocolError("x", executed=MAYBE), True, AGAIN),
+    (LimitExceeded("x", executed=NO), False, ELSEWHERE),
+    (LimitExceeded("x", code=413, executed=NO), False, FINAL),
+    (NotFound("x", executed=NO), False, ELSEWHERE),
+    (NotFound("x", id="greeter", executed=NO), False, ELSEWHERE),
+    (NotFound("x", id="accounts", executed=NO), False, MISDIRECTED),
+    (NotFound("x"), True, FINAL),
+    (BadRequest("x", executed=NO), True, FINAL),
+    (InternalError("x"), True, FINAL),
 ]
 
 
-@pytest.mark.parametrize(("error", "idempotent", "retried"), ERRORS)
+@pytest.mark.parametrize(("error", "idempotent", "verdict"), ERRORS)
 def test_what_was_not_executed_is_retried_and_what_may_have_been_only_where_harmless(
-    error: Any, idempotent: bool, retried: bool
+    error: Any, idempotent: bool, verdict: Verdict
 ) -> None:
-    assert may_retry(error, idempotent) is retried
+    assert judge(error, "greeter", idempotent) is verdict
 
 
 def test_backoff_is_nothing_first_and_then_a_random_part_of_a_doubling_span() -> None:

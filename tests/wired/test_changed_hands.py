@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from micro_core import (
-    Call,
+    Attempt,
     Client,
     MicroError,
     Node,
@@ -27,7 +27,7 @@ from micro_core import (
 )
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry
-from micro_core.middleware import CallNext
+from micro_core.middleware import AttemptNext
 from micro_transport_http import HttpTransport
 
 pytestmark = pytest.mark.anyio
@@ -108,10 +108,9 @@ class Attempts:
 
     @hookimpl
     def call_middleware(self) -> Any:
-        async def note(call: Call, call_next: CallNext) -> Any:
-            assert call.node is not None
-            self.addresses.append(call.node.address)
-            return await call_next(call)
+        async def note(attempt: Attempt, attempt_next: AttemptNext) -> Any:
+            self.addresses.append(attempt.node.address)
+            return await attempt_next(attempt)
 
         return note
 

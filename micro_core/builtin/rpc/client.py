@@ -7,22 +7,22 @@ import math
 import random as _random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import anyio
 
+from micro_core._calling.attempts import AttemptRules, Attempts, TargetedAttempt
 from micro_core._calling.discovery import Discovery
-from micro_core._calling.nodes import NodeList, Target
-from micro_core._calling.retry import Budget, backoff, is_misdirected, may_retry
+from micro_core._calling.nodes import NodeList
+from micro_core._calling.retry import Budget
 from micro_core._plugins.build import build
 from micro_core._runtime.runner import clock, effective_deadline
 from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import error_from_wire
 from micro_core.builtin.rpc.client_route import FramedHead, Route, route_of
 from micro_core.builtin.rpc.client_stream import RpcStream
-from micro_core.client import Call, Caller, ClientDefaults, ClientStream
+from micro_core.client import Attempt, Call, Caller, ClientDefaults, ClientStream
 from micro_core.codec import Codec
 from micro_core.context import current_context, propagated
 from micro_core.errors import (
@@ -32,15 +32,12 @@ from micro_core.errors import (
     ConnectionLost,
     Executed,
     MicroError,
-    NoNode,
-    NotFound,
     ProtocolError,
-    RegistryError,
     Timeout,
 )
 from micro_core.hookspecs import hookimpl
 from micro_core.message import Headers, Message, canonical
-from micro_core.middleware import CallMiddleware, fold
+from micro_core.middleware import AttemptNext, CallMiddleware, fold
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.transport import Head, Transport
@@ -106,7 +103,7 @@ class RpcClient(Caller):
         self._attempt_timeout = attempt_timeout
         self._random = random
         self._discovery = Discovery(registry, transport.connect, random, lookup_timeout)
-        self._send = fold(self._send_once, middleware)
+        self._send: AttemptNext = fold(cast(AttemptNext, self._send_once), middleware)
         self._routes: dict[Any, Route] = {}
         self._ids = itertools.count(1)
         self._opened = AsyncExitStack()
@@ -121,6 +118,18 @@ class RpcClient(Caller):
         self._now = clock()
         self._effective_deadline = effective_deadline()
         self._budget = Budget(self._now)
+        defaults = self._defaults
+        self._rules = AttemptRules(
+            discovery=self._discovery,
+            selector=self._selector,
+            budget=self._budget,
+            retries=defaults.retries,
+            attempt_timeout=self._attempt_timeout,
+            now=self._now,
+            random=self._random,
+            service=defaults.proxy,
+            follows_registry=not (defaults.proxy or defaults.proxy_address),
+        )
         await self._opened.enter_async_context(self._discovery)
         self._open = True
         return self
@@ -135,215 +144,143 @@ class RpcClient(Caller):
         await self._opened.aclose()
 
     async def call(self, call: Call) -> Any:
-        route, nodes = self._prepare(call, self._defaults.timeout)
+        deadline, metadata = self._bounds(call, self._defaults.timeout)
+        route = self._route(call)
+        nodes = self._known(call)
         if nodes is None:
-            nodes = await self._discovery.find(self._service_of(call), call.deadline, whole=bool(call.options.filters))
+            nodes = await self._discovery.find(self._service_of(call), deadline, whole=bool(call.options.filters))
         body = b"" if call.request is None else route.encode(call.request)  # docs/wire.md §3.3
         idempotent = call.options.idempotent
         if idempotent is None:
             idempotent = call.endpoint in nodes.idempotent
         self._budget.earn()
         try:
-            return await self._attempts(call, nodes, (route, body), idempotent, self._send)
+            return await self._make(Attempts(self._rules, call, nodes, deadline, metadata, (route, body), idempotent))
         except Timeout:
             if self._effective_deadline() <= self._now() + CLOCK_SECONDS:
                 await anyio.sleep(CLOCK_SECONDS)  # the caller's scope is due as well, and says it in its own way
             raise
 
     async def open(self, call: Call) -> ClientStream[Any]:
-        route, nodes = self._prepare(call, math.inf)
+        deadline, metadata = self._bounds(call, math.inf)
+        route = self._route(call)
+        nodes = self._known(call)
         if nodes is None:
-            nodes = await self._discovery.find(self._service_of(call), call.deadline, whole=bool(call.options.filters))
+            nodes = await self._discovery.find(self._service_of(call), deadline, whole=bool(call.options.filters))
         self._budget.earn()
-        stream: ClientStream[Any] = await self._attempts(call, nodes, (route, b""), False, self._send)
+        stream: ClientStream[Any] = await self._make(
+            Attempts(self._rules, call, nodes, deadline, metadata, (route, b""), False)
+        )
         return stream
 
-    def _prepare(self, call: Call, timeout: float) -> tuple[Route, NodeList | None]:
-        """Set the call's deadline and headers; return how its values are coded, and the nodes if they are known."""
+    def _bounds(self, call: Call, timeout: float) -> tuple[float, dict[str, str]]:
+        """Return until when a call may take, and the metadata that goes with it."""
         if not self._open:
             raise Closed("the client is not open: use it in `async with`")
-        options = call.options
-        if options.timeout is not None:
-            timeout = options.timeout
+        if call.options.timeout is not None:
+            timeout = call.options.timeout
         deadline = min(self._now() + timeout, self._effective_deadline())
         context = current_context()
-        if context is not None:
-            deadline = min(deadline, context.deadline)
-            self._carry_on(context.headers, context.propagated, call)
-        call.deadline = deadline
-        key = (call.service, call.endpoint, call.request_type, call.response_type, options.content_type)
+        if context is None:
+            return deadline, call.metadata
+        return min(deadline, context.deadline), self._carried_on(context.headers, context.propagated, call)
+
+    def _route(self, call: Call) -> Route:
+        """Return how a call's values are coded."""
+        key = (call.service, call.endpoint, call.request_type, call.response_type, call.options.content_type)
         route = self._routes.get(key)
         if route is None:
             if len(self._routes) >= ROUTES_KEPT:
                 self._routes.clear()
             route = self._routes[key] = route_of(call, self._codecs, self._from_service)
-        address = options.address or self._defaults.proxy_address
+        return route
+
+    def _known(self, call: Call) -> NodeList | None:
+        """Return the nodes that a call can go to, if they need not be found first."""
+        address = call.options.address or self._defaults.proxy_address
         if address:
-            return route, self._discovery.at_address(address)
-        nodes = self._discovery.known.get(self._service_of(call))
-        if options.filters and nodes is not None and not nodes.synced:
-            nodes = None  # filters judge the whole list
-        return route, nodes
+            return self._discovery.at_address(address)
+        nodes = self._discovery.known.get(self._defaults.proxy or call.service)
+        if call.options.filters and nodes is not None and not nodes.synced:
+            return None  # filters judge the whole list
+        return nodes
 
     def _service_of(self, call: Call) -> str:
         return self._defaults.proxy or call.service
 
-    def _carry_on(self, headers: Mapping[bytes, bytes], marked: Headers | None, call: Call) -> None:
+    def _carried_on(self, headers: Mapping[bytes, bytes], marked: Headers | None, call: Call) -> dict[str, str]:
+        """Return a call's metadata and, of the request that is being handled, what is to go with it."""
+        metadata = call.metadata.copy()
         for name in self._propagate:
             value = headers.get(name)
             if value is not None:
-                call.metadata.setdefault(name.decode(), value.decode("utf-8", "replace"))
+                metadata.setdefault(name.decode(), value.decode("utf-8", "replace"))
         for name, value in (marked or {}).items():
-            call.metadata.setdefault(name.decode(), value.decode("utf-8", "replace"))
+            metadata.setdefault(name.decode(), value.decode("utf-8", "replace"))
+        return metadata
 
-    async def _attempts(
-        self, call: Call, nodes: NodeList, coded: tuple[Route, bytes], idempotent: bool, send: Callable[[Call], Any]
-    ) -> Any:
-        """Make the call, at other nodes again where that is right."""
-        options, deadline, started = call.options, call.deadline, self._now()
-        retries = self._defaults.retries if options.retries is None else options.retries
-        attempt_timeout = self._attempt_timeout if options.attempt_timeout is None else options.attempt_timeout
-        tried: list[str] = []
-        failures: list[str] = []
-        maybe, last, misdirected = False, None, False
+    async def _make(self, attempts: Attempts) -> Any:
+        """Make a call, at other nodes again where that is right."""
         while True:
-            now = self._now()
+            attempt, started = attempts.next(), self._now()
+            probing = attempt.target.health.probing
             try:
-                if misdirected and not nodes:
-                    nodes, now = (
-                        await self._discovery.find(self._service_of(call), deadline, whole=bool(options.filters)),
-                        self._now(),
-                    )
-                target = self._choose(nodes, call, tried, now)
-            except (NoNode, RegistryError, Timeout) as nowhere:
-                if last is None:
-                    raise
-                if not misdirected:
-                    raise last from None  # which says more
-                raise _placed_as(last, nowhere, f"{last.detail}; {nowhere.detail}") from None
-            probing = target.health.probing
-            call.node, call.attempt = target.node, len(tried)
-            call.state = (coded, nodes, target)
-            again = len(tried) < retries and idempotent and (len(nodes) > 1 or options.attempt_timeout is not None)
-            call.deadline = min(deadline, now + attempt_timeout) if again else deadline
-            try:
-                return await send(call)
+                return await self._send(attempt)
             except MicroError as error:
-                tried.append(target.node.id)
-                error.service, error.node, error.attempts = call.service, target.node.address, len(tried)
-                if error.executed is Executed.YES:
-                    raise
-                maybe = maybe or error.executed is Executed.MAYBE
-                misdirected = self._note(call, nodes, target, error)
-                failures.append(f"{target.node.address} ({self._now() - now:.2f} s): {error.detail}")
-                if misdirected:
-                    another = retries > 0 and self._now() < deadline
-                    retries += another  # which costs no retry, since there is one node less
-                else:
-                    another = self._another(error, idempotent, tried, nodes, retries, deadline)
-                error.detail = self._explain(call, failures, self._now() - started)
-                if maybe:
-                    error.executed = Executed.MAYBE
-                if not another:
-                    if misdirected:
-                        raise _placed_as(error, NoNode(), error.detail) from error
-                    raise
-                pause, last = 0.0 if misdirected else backoff(len(tried), self._random), error
+                attempts.failed(attempt, error, started)
             finally:
                 if probing:
-                    nodes.release(target, self._now())
-            if pause:
-                await anyio.sleep(min(pause, max(deadline - self._now(), 0.0)))
+                    attempts.nodes.release(attempt.target, self._now())
+            if attempts.has_nowhere_to_go:
+                await attempts.look_again()
+            elif attempts.pause:
+                await anyio.sleep(attempts.pause)
 
-    def _note(self, call: Call, nodes: NodeList, target: Target, error: MicroError) -> bool:
-        """Tell whether another service answered at the node's address, and drop the node if so.
-
-        Who calls an address or through a proxy has chosen it, and is told.
-        """
-        defaults = self._defaults
-        if call.options.address or defaults.proxy_address or defaults.proxy or not is_misdirected(error, call.service):
-            return False
-        self._discovery.departed(nodes, target)
-        return True
-
-    def _another(
-        self, error: MicroError, idempotent: bool, tried: list[str], nodes: NodeList, retries: int, deadline: float
-    ) -> bool:
-        """Tell whether to go on; what was not executed may be tried at every node, the rest as often as configured."""
-        if not may_retry(error, idempotent) or self._now() >= deadline or retries == 0 or not nodes:
-            return False
-        if isinstance(error, NotFound):
-            return len(tried) < len(nodes) and len(tried) <= retries and self._budget.spend()
-        unexecuted_left = error.executed is Executed.NO and len(tried) < len(nodes)
-        return (unexecuted_left or len(tried) <= retries) and self._budget.spend()
-
-    def _explain(self, call: Call, failures: list[str], seconds: float) -> str:
-        if len(failures) == 1:
-            return f"{call.service} {call.endpoint} at {failures[0]}"
-        return (
-            f"{call.service} {call.endpoint} failed after {seconds:.2f} s and {len(failures)} attempts: "
-            + "; ".join(failures)
-        )
-
-    def _choose(self, nodes: NodeList, call: Call, tried: list[str], now: float) -> Target:
-        filters = call.options.filters
-        candidates = nodes.candidates(filters, now, tried)
-        if not candidates:
-            raise NoNode(
-                f"none of the {len(nodes)} nodes of {call.service!r} fits the call's filters: "
-                + ", ".join(map(repr, filters)),
-                service=call.service,
-            )
-        node = candidates[0] if len(candidates) == 1 else self._selector.select(call.service, candidates)
-        target = nodes.target(node)
-        if target is None:
-            raise NoNode(f"the node {node.id} of {call.service!r} has just gone", service=call.service)
-        return target
-
-    async def _send_once(self, call: Call) -> Any:
+    async def _send_once(self, attempt: TargetedAttempt) -> Any:
         """Make one attempt, and let node list and selector know how it went."""
-        (route, body), nodes, target = call.state
+        attempts, target, selector = attempt.attempts, attempt.target, self._selector
+        call, (route, body) = attempt.call, attempts.coded
         now = self._now()
-        selector = self._selector
         if selector.feedback:
             selector.started(target.node)
-        ok = True
+        ok, streams = True, False
         try:
             if call.streaming:
-                stream = await self._open_once(call, route, target, now, partial(self._note, call, nodes, target))
-                nodes.succeeded(target)
+                stream = await self._open_once(attempt, route, now)
+                streams = True
+                attempts.nodes.succeeded(target)
                 return stream
-            head = target.heads.get(route)
+            head: FramedHead | None = target.heads.get(route)
             if head is None:
                 head = target.heads[route] = route.head(target.node)
             id = next(self._ids)
-            headers = self._headers(call, now)
+            headers = self._headers(attempt, now)
             framing = head.framing
             if framing is not None:
                 body = framing.pack_request(call.endpoint, id, body)
-            reply = await target.channel.call(head, id, headers, body, call.deadline)
+            reply = await target.channel.call(head, id, headers, body, attempt.deadline)
         except (ConnectFailed, ConnectionLost, ProtocolError) as error:
             ok = False
-            nodes.failed(target, refused=isinstance(error, ConnectFailed), now=self._now())
+            attempts.nodes.failed(target, refused=isinstance(error, ConnectFailed), now=self._now())
             raise
         except Timeout:
             ok = self._now() - now < min(self._attempt_timeout, call.options.attempt_timeout or math.inf) * 0.9
             if not ok:
-                nodes.failed(target, refused=False, now=self._now())
+                attempts.nodes.failed(target, refused=False, now=self._now())
             raise
         finally:
-            if selector.feedback:
+            if selector.feedback and not streams:
                 selector.finished(target.node, self._now() - now, ok)
         if target.health.failures or target.health.ejections:
-            nodes.succeeded(target)
+            attempts.nodes.succeeded(target)
         return self._read(call, route, head, reply)
 
-    def _headers(self, call: Call, now: float) -> Headers:
+    def _headers(self, attempt: Attempt, now: float) -> Headers:
         headers: Headers = {}
-        if call.deadline != math.inf:
-            left = max(call.deadline - now, 0.0)  # in a cancelled scope the deadline is minus infinity
+        if attempt.deadline != math.inf:
+            left = max(attempt.deadline - now, 0.0)  # in a cancelled scope the deadline is minus infinity
             headers[b"Timeout"] = b"%d" % int(left * 1e9)  # of an integer: a third of the time
-        for name, value in call.metadata.items():
+        for name, value in attempt.metadata.items():
             key = canonical(name).encode()
             if key in SET_BY_THE_CLIENT:
                 raise BadRequest(f"the header {name!r} is set by the client itself", executed=Executed.NO)
@@ -364,29 +301,29 @@ class RpcClient(Caller):
             raise BadRequest(body.decode("utf-8", "replace")[:200], executed=Executed.NO)
         return route.decode(body)
 
-    async def _open_once(
-        self, call: Call, route: Route, target: Target, now: float, on_error: Callable[[MicroError], object]
-    ) -> RpcStream:
-        stream = await target.channel.open_stream(call.deadline)
+    async def _open_once(self, attempt: TargetedAttempt, route: Route, now: float) -> RpcStream:
+        stream = await attempt.target.channel.open_stream(attempt.deadline)
         try:
             id = next(self._ids)
             number = b"%d" % id
-            constant = route.head(target.node)
-            headers = constant.headers | self._headers(call, now)
+            constant = route.head(attempt.node)
+            headers = constant.headers | self._headers(attempt, now)
             head = Head(headers | {b"Micro-Id": number, b"Micro-Stream": number})
             opening, framing = route.opening, constant.framing
             if framing is not None:
-                opening = framing.pack_request(call.endpoint, id, opening)
+                opening = framing.pack_request(attempt.call.endpoint, id, opening)
             await stream.send(head, {}, opening)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
             raise
-        return RpcStream(call, route, head, stream, constant.framing, id, on_error)
+        seconds = self._now() - now
 
+        def ended(error: MicroError | None) -> None:
+            """Hear, once, how the stream ended; without an error it was well, or the caller left."""
+            if error is not None:
+                attempt.attempts.ended(attempt, error)
+            if self._selector.feedback:
+                self._selector.finished(attempt.node, seconds, not isinstance(error, ConnectionLost))
 
-def _placed_as(refused: MicroError, error: MicroError, detail: str) -> MicroError:
-    """Return ``error`` about the call that another service refused: its `NotFound` would look like a handler's."""
-    error.detail, error.service, error.node = detail, refused.service, refused.node
-    error.attempts, error.executed = refused.attempts, refused.executed
-    return error
+        return RpcStream(attempt, route, head, stream, constant.framing, id, ended)

@@ -10,9 +10,9 @@ import anyio
 
 from micro_core._wire.errors import EOS, error_from_wire
 from micro_core.builtin.rpc.client_route import Route
-from micro_core.client import Call, ClientStream
+from micro_core.client import Attempt, ClientStream
 from micro_core.codec import Framing
-from micro_core.errors import Closed, MicroError, Timeout
+from micro_core.errors import Closed, ConnectionLost, MicroError, ProtocolError, Timeout
 from micro_core.message import Headers
 from micro_core.transport import Head, Stream
 
@@ -24,25 +24,25 @@ END: Headers = {b"Micro-Error": EOS}
 class RpcStream(ClientStream[Any]):
     """A stream over any transport; ``id`` goes into the envelope that a legacy peer wants.
 
-    ``on_error`` hears how the peer ended the stream where that was no good end.
+    ``on_end`` hears once that it ended, and by which error, where it was no good end.
     """
 
     def __init__(
         self,
-        call: Call,
+        attempt: Attempt,
         route: Route,
         head: Head,
         stream: Stream,
         framing: Framing | None,
         id: int,
-        on_error: Callable[[MicroError], object],
+        on_end: Callable[[MicroError | None], None],
     ) -> None:
-        self._on_error = on_error
-        self._service = call.service
-        self._endpoint = call.endpoint
-        self._node = call.node.address if call.node else ""
-        self._deadline = call.deadline
-        self._errors = call.options.errors
+        self._on_end: Callable[[MicroError | None], None] | None = on_end
+        self._service = attempt.call.service
+        self._endpoint = attempt.call.endpoint
+        self._node = attempt.node.address
+        self._deadline = attempt.deadline
+        self._errors = attempt.call.options.errors
         self._route = route
         self._head = head
         self._stream = stream
@@ -79,19 +79,29 @@ class RpcStream(ClientStream[Any]):
             return self._route.decode(body if self._framing is None else self._unpacked(body))
         self._ended, self._sending = True, False
         if error == EOS:
+            self._tell(None)
             raise StopAsyncIteration
-        self._end = self._placed(error_from_wire(error, self._errors))
-        self._on_error(self._end)
-        raise self._end
+        raise self._failed(error)
 
     def _unpacked(self, body: bytes) -> bytes:
         assert self._framing is not None
         _, body, text = self._framing.unpack_reply(body)
         if text:
-            self._ended, self._sending, self._end = True, False, self._placed(error_from_wire(text, self._errors))
-            self._on_error(self._end)
-            raise self._end
+            self._ended, self._sending = True, False
+            raise self._failed(text)
         return body
+
+    def _failed(self, text: bytes | str) -> MicroError:
+        """Return the error by which the peer ended the stream."""
+        self._end = self._placed(error_from_wire(text, self._errors))
+        self._tell(self._end)
+        return self._end
+
+    def _tell(self, error: MicroError | None) -> None:
+        """Say once that the stream ended."""
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(error)
 
     async def _bounded(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Await a step of the transport's stream until the deadline of this one, and say where what went wrong."""
@@ -102,6 +112,8 @@ class RpcStream(ClientStream[Any]):
                 return await function(*arguments)
         except MicroError as error:
             self._placed(error)
+            if isinstance(error, ConnectionLost | ProtocolError):
+                self._tell(error)
             raise
         raise self._placed(Timeout(f"{self._service} {self._endpoint}: the stream's deadline passed"))
 
@@ -113,5 +125,6 @@ class RpcStream(ClientStream[Any]):
         self._sending = False
         if not self._ended:
             self._ended, self._end = True, Closed(f"{self._endpoint}: the stream was left")
+        self._tell(None)
         with anyio.CancelScope(shield=True):
             await self._stream.aclose()

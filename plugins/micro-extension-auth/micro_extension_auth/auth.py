@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from micro_core import Call, ConfigError, Context, Forbidden, Unauthorized, hookimpl
-from micro_core.middleware import CallMiddleware, CallNext, Guard
+from micro_core import Attempt, ConfigError, Context, Forbidden, Unauthorized, hookimpl
+from micro_core.middleware import AttemptNext, CallMiddleware, Guard
 
 __all__ = ["Auth", "digest"]
 
@@ -73,11 +73,11 @@ class Auth:
         if allowed is not None and not names & allowed:
             raise Forbidden(f"{', '.join(sorted(names))} may not ask for {what}")
 
-    async def send(self, call: Call, call_next: CallNext) -> Any:
-        """Add our token to a call, unless it carries one."""
+    async def send(self, attempt: Attempt, attempt_next: AttemptNext) -> Any:
+        """Add our token to an attempt of a call, unless the call carries one."""
         if self._token:
-            call.metadata.setdefault("Authorization", f"Bearer {self._token}")
-        return await call_next(call)
+            attempt.metadata.setdefault("Authorization", f"Bearer {self._token}")
+        return await attempt_next(attempt)
 
     def _names_by_token(self, context: Context) -> tuple[str, ...]:
         presented = context.headers.get(b"Authorization")
