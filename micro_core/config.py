@@ -26,6 +26,7 @@ from micro_core._settings.values import convert, valid
 from micro_core.client import LONGEST_SECONDS
 from micro_core.errors import ConfigError
 from micro_core.tls import Tls
+from micro_core.transport import Limits
 
 if TYPE_CHECKING:
     import argparse
@@ -79,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client: Part
     server: Part
     codec: tuple[Part, ...]
+    extensions: tuple[Part, ...] = ()
     server_name: Annotated[str, _Of("the service's name")] = ""
     server_version: Annotated[str, _Of("its version; default: latest")] = ""
     server_id: Annotated[str, _Of("the last part of the node's id; default: random")] = ""
@@ -91,6 +93,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     register_interval: Annotated[float, _Of("how often it is repeated; default: half of a shorter ttl", above=0.0)] = (
         30.0
     )
+    linger: Annotated[
+        float, _Of("how long a service that has deregistered goes on serving who has not heard of it", least=0.0)
+    ] = 0.25
+    drain_timeout: Annotated[float, _Of("how long a stopping service waits for calls under way", least=0.0)] = 25.0
+    limit_body: Annotated[int, _Of("bytes that a request's body may have", least=1)] = 4 * 1024 * 1024
+    limit_headers: Annotated[int, _Of("bytes that a request's headers may have together", least=1)] = 64 * 1024
+    limit_header_seconds: Annotated[float, _Of("how long the headers of a request may take to arrive", above=0.0)] = 5.0
+    limit_calls: Annotated[int, _Of("calls in flight on one connection", least=1)] = 100
+    limit_idle_seconds: Annotated[float, _Of("how long a connection without calls is kept", above=0.0)] = 180.0
     workers: Annotated[
         int, _Of("processes that run the service, each with a node of its own; at most 1000", least=1, most=1000)
     ] = 1
@@ -113,7 +124,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_server_name: Annotated[str, _Of("the name that peers' certificates are for, in place of their address")] = ""
     tls_insecure_skip_verify: Annotated[bool, _Of("true: peers are not verified")] = False
     require_tls: Annotated[bool, _Of("true: no clear text outside this machine")] = False
-    extensions: Annotated[tuple[str, ...], _Of("extensions to use, the outermost first")] = ()
     plugins_allow: Annotated[tuple[str, ...], _Of("the only distributions whose plugins may be imported")] = ()
     plugins_block: Annotated[tuple[str, ...], _Of("distributions whose plugins are never imported")] = ()
     sources: Mapping[str, str] = _NOTHING
@@ -136,6 +146,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             insecure_skip_verify=self.tls_insecure_skip_verify,
             require=self.require_tls,
         )
+
+    @property
+    def limits(self) -> Limits:
+        """What the listener of a service accepts."""
+        return Limits(**{name: getattr(self, f"limit_{name}") for name in Limits.__struct_fields__})
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -164,6 +179,7 @@ def _help() -> Mapping[str, str]:
         "codec": "codecs, name,…",
         "client": "what makes calls",
         "server": "what answers calls",
+        "extensions": "extensions to use, name,…, the outermost first",
         **{name: of.help for name, (_, of) in _values().items()},
         "config": "a TOML file with settings",
     }
@@ -199,7 +215,9 @@ def load(
     parts: dict[str, Any] = {kind: _part(kind, given) for kind in _KINDS}
     values = {name: _read(name, given[name]) for name in _values() if name in given}
     sources = MappingProxyType({name: one.source for name, one in given.items()})
-    return _consistent(Settings(**parts, codec=_codecs(given), **values, sources=sources))
+    return _consistent(
+        Settings(**parts, codec=_codecs(given), extensions=_extensions(given), **values, sources=sources)
+    )
 
 
 def _from_flags(argv: Sequence[str]) -> dict[str, Given]:
@@ -233,14 +251,23 @@ def _codecs(given: Mapping[str, Given]) -> tuple[Part, ...]:
     if "codec" not in given:
         return tuple(Part(kind="codec", name=name, optional=True) for name in _DEFAULT_CODECS)
     written = given["codec"]
-    codecs = tuple(_one_part("codec", text, written.source) for text in _texts("codec", written))
+    codecs = _part_list("codec", "codec", written)
     if not codecs:
         raise ConfigError(
             f"codec (from {written.source}) is empty; name at least one, such as {','.join(_DEFAULT_CODECS)}"
         )
-    if len({codec.name for codec in codecs}) < len(codecs):
-        raise _wrong("codec", written, "each codec once")
     return codecs
+
+
+def _extensions(given: Mapping[str, Given]) -> tuple[Part, ...]:
+    return _part_list("extensions", "extension", given["extensions"]) if "extensions" in given else ()
+
+
+def _part_list(name: str, kind: str, given: Given) -> tuple[Part, ...]:
+    parts = tuple(_one_part(kind, text, given.source) for text in _texts(name, given))
+    if len({part.name for part in parts}) < len(parts):
+        raise _wrong(name, given, f"each {kind} once")
+    return parts
 
 
 def _read(name: str, given: Given) -> Any:

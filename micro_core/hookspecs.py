@@ -121,6 +121,15 @@ def make_server(
     """
 
 
+@hookspec(firstresult=True)
+def make_extension(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> object:
+    """Return the extension: an object that has the hooks below as methods, each marked with `hookimpl`.
+
+    Called once for each service or client, for extensions that take configuration; any other is a module that has those
+    hooks itself.
+    """
+
+
 @hookspec
 def client_middleware() -> ClientMiddleware | None:
     """Return what is put round every call and every opening of a stream, its retries included."""

@@ -46,8 +46,6 @@ Payload = TypeVar("Payload")
 Returned = TypeVar("Returned", bound=Awaitable[object])
 Hook = TypeVar("Hook", bound=Callable[[], Any])
 
-DRAIN_SECONDS = 25.0
-"""How long a stopping service waits for the calls that are under way."""
 FIRST_PAUSE = 0.5
 """Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
 GOODBYE_SECONDS = 5.0
@@ -71,8 +69,9 @@ class Service:
     Each part is a configuration string or an instance, which the service then opens and closes; what is not given comes
     from flags, environment, file or default (docs/configuration.md). ``tls`` stands in for the settings of that name;
     ``plugins`` has plugins registered in code.
-    ``linger`` is how many seconds a service that has deregistered goes on serving callers that have not heard of it.
-    A ``linger`` below 0 raises `ConfigError`, and entering raises it and `PluginError`.
+    ``linger`` is how many seconds a service that has deregistered goes on serving callers that have not heard of it,
+    ``drain_timeout`` how many it waits for calls under way. Below 0 they raise `ConfigError`; entering raises it and
+    `PluginError`.
     """
 
     def __init__(
@@ -93,11 +92,13 @@ class Service:
         extensions: str | Sequence[str] | None = None,
         plugins: PluginHost | None = None,
         limits: Limits | None = None,
-        linger: float = 0.25,
+        linger: float | None = None,
+        drain_timeout: float | None = None,
         argv: Sequence[str] = (),
     ) -> None:
-        if not isinstance(linger, int | float) or not 0 <= linger < math.inf:
-            raise ConfigError(f"linger={linger!r} of service {name!r} is not valid: seconds, not less than 0")
+        for what, seconds in (("linger", linger), ("drain_timeout", drain_timeout)):
+            if seconds is not None and (not isinstance(seconds, int | float) or not 0 <= seconds < math.inf):
+                raise ConfigError(f"{what}={seconds!r} of service {name!r} is not valid: seconds, not less than 0")
         self._given: dict[str, Any] = {
             "server_name": name,
             "server_version": version,
@@ -112,12 +113,14 @@ class Service:
             "server": server,
             "tls": tls,
             "extensions": extensions,
+            "linger": linger,
+            "drain_timeout": drain_timeout,
         }
+        if limits is not None:
+            self._given |= {f"limit_{field}": getattr(limits, field) for field in limits.__struct_fields__}
         self._name = name
         self._plugins = plugins
         self._argv = tuple(argv)
-        self._limits = limits or Limits()
-        self._linger = linger
         self._handlers: dict[str, Handler] = {}
         self._subscribers: list[Subscriber] = []
         self._hooks: dict[str, list[Callable[[], Any]]] = {}
@@ -296,11 +299,11 @@ class Service:
             await stack.enter_async_context(parts.opened())
             await stack.enter_async_context(self._client._using(parts))
             serving = server.serve(
-                self.name, parts.settings.server_address, self._handlers, subscribers.on_event, self._limits
+                self.name, parts.settings.server_address, self._handlers, subscribers.on_event, parts.settings.limits
             )
             with _setting_told(parts.settings, "server_address"):
                 running = await stack.enter_async_context(serving)
-            stack.push_async_callback(self._drain, running)
+            stack.push_async_callback(self._drain, running, parts.settings.drain_timeout)
             tasks = await stack.enter_async_context(OwnedTasks())
             for subscription in subscribers.subscriptions():
                 await stack.enter_async_context(self._subscribed(parts, subscription, tasks))
@@ -327,13 +330,13 @@ class Service:
     def _stopped(self) -> None:
         self._running = self._node = None
 
-    async def _drain(self, running: Running) -> None:
+    async def _drain(self, running: Running, patience: float) -> None:
         """Let the calls that are under way finish."""
-        with anyio.move_on_after(DRAIN_SECONDS) as waiting:
+        with anyio.move_on_after(patience) as waiting:
             await running.drain()
         if waiting.cancelled_caught:
             log.warning(
-                "%s: %d calls were not done after %.0f s and are cancelled", self.name, running.in_flight, DRAIN_SECONDS
+                "%s: %d calls were not done after %g s and are cancelled", self.name, running.in_flight, patience
             )
 
     @asynccontextmanager
@@ -397,7 +400,7 @@ class Service:
                     await registry.deregister(record)
                 except MicroError as error:
                     log.warning("%s could not deregister: %s", self.name, error)
-            await anyio.sleep(self._linger)
+            await anyio.sleep(settings.linger)
 
     async def _renew(self, parts: Parts, record: Record, pause: float, scope: anyio.CancelScope) -> None:
         """Register again each interval, and sooner where the registry was down."""

@@ -12,7 +12,6 @@ from micro_core.builtin.memory.broker import MemoryBroker
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_core.builtin.memory.transport import MemoryTransport
-from micro_core.client import ClientDefaults
 
 if TYPE_CHECKING:
     from micro_core._app.client import Client
@@ -81,15 +80,7 @@ def make_part(
 
     query = "&".join(f"{quote(name, safe='')}={quote(str(value), safe='')}" for name, value in (options or {}).items())
     text = f"{plugin}{'' if '://' in plugin or not query else '://'}{'?' if query else ''}{query}"
-    return PluginHost().make(parse_part(kind, text, "make_part"), **{**_DEFAULTS.get(kind, {}), **parts})
-
-
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "transport": {"pool_size": 100, "pool_ttl": 60.0},
-    "client": {"middleware": (), "defaults": ClientDefaults()},
-    "server": {"middleware": ()},
-}
-"""What the hooks take beside other parts, as it is where nothing is set."""
+    return PluginHost().make(parse_part(kind, text, "make_part"), **parts)
 
 
 def _called(make: Callable[..., Any], options: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 from micro_core._app.late_broker import LateBroker
+from micro_core._app.settings_of_parts import arguments_from, check_clear_text, check_reached
 from micro_core._plugins.host import CONTRACTS, PluginHost
 from micro_core._wire.codec_set import CodecSet
 from micro_core.broker import Broker
@@ -31,7 +32,7 @@ def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: Plug
     """
     settings, instances = load_settings(given, argv)
     host = (plugins or PluginHost()).restricted(allow=settings.plugins_allow, block=settings.plugins_block)
-    host.use_extensions(settings.extensions, source=settings.source("extensions"))
+    host.use_extensions(settings.extensions)
     for kind, value in instances.items():
         for one in _each(kind, value):
             if not isinstance(one, str):
@@ -68,13 +69,7 @@ class Parts:
         self.selector = cast(Selector, self._make("selector", settings.selector))
         self.transport = cast(
             Transport,
-            self._make(
-                "transport",
-                settings.transport,
-                pool_size=settings.client_pool_size,
-                pool_ttl=settings.client_pool_ttl,
-                tls=self.tls,
-            ),
+            self._make("transport", settings.transport),
         )
         self.codecs = self._make_codecs()
         self.codec_set = CodecSet(self.codecs)
@@ -99,9 +94,13 @@ class Parts:
                 ),
             ),
         )
+        check_reached(host, settings, instances)
 
     def _make(self, kind: str, part: Part, **made: Any) -> Any:
-        return self._instances[kind] if kind in self._instances else self.host.make(part, **made)
+        if kind in self._instances:
+            return self._instances[kind]
+        check_clear_text(self.host, part, self.tls)
+        return self.host.make(part, **arguments_from(self.settings, kind, self.tls), **made)
 
     def _make_codecs(self) -> tuple[Codec, ...]:
         wanted = self._instances.get("codec", self.settings.codec)
@@ -121,7 +120,6 @@ class Parts:
         """
         given = {
             "registry": self.registry,
-            "tls": self.tls,
             "guards": self._guards,
             "credentials": self.host.credentials(),
         }

@@ -11,9 +11,9 @@ import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from micro_core._plugins.arguments import defaults_of
 from micro_core._plugins.entry_points import BUILT_IN, Installed, Wanted, canonical, is_allowed, select
 from micro_core._plugins.loaded import SPECIFICATIONS, PluginConfigError, PluginObject, call_hook, hooks_of
 from micro_core.broker import Broker
@@ -23,7 +23,6 @@ from micro_core.errors import ConfigError, PluginError
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
-from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 if TYPE_CHECKING:
@@ -47,14 +46,8 @@ CONTRACTS: Final[dict[str, type]] = {
 }
 """What the plugins of each kind have to make."""
 
-_ADDED: Final[Mapping[str, Mapping[str, Any]]] = {
-    "transport": {"tls": Tls()},
-    "broker": {"tls": Tls(), "guards": (), "credentials": MappingProxyType({})},
-    "server": {"guards": ()},
-}
-"""Arguments of hooks that came later: what they are where the caller says nothing."""
-
 EXTENSION: Final = "extension"
+MAKES_EXTENSION: Final = "make_extension"
 
 _GROUP_PREFIX: Final = "micro."
 
@@ -117,23 +110,32 @@ class PluginHost:
     def make(self, part: Part, **made: Any) -> Any:
         """Return what the plugin that ``part`` names makes: for a codec a tuple of codecs, else one object of the kind.
 
-        ``made`` are the further arguments of the hook, as hookspecs.py lists them: parts made before, and settings.
+        ``made`` are the further arguments of the hook, as hookspecs.py lists them: parts made before, and settings;
+        those that arguments.py has a default for may be left out.
         Raises `PluginNotFound`, and `PluginError` naming the distribution, its version and the cause.
         """
         hook = f"make_{part.kind}"
         arguments = {
             "name": part.name, "address": part.addresses, "path": part.path, "options": part.options,
-            **_ADDED.get(part.kind, {}), **made,
+            **defaults_of(part.kind), **made,
         }  # fmt: skip
         _check_arguments(hook, arguments)
-        wanted = Wanted(kind=part.kind, name=part.name, distribution=part.distribution, source=part.source)
-        plugin = self._load(wanted)
+        plugin = self._load(_wanted(part))
         if hook not in hooks_of(plugin.object):
             offered = ", ".join(hooks_of(plugin.object)) or "none"
             raise PluginError(f"{plugin.title}: it has no hook {hook}; its hooks: {offered}")
         _check_used(part, plugin, hook)
         result = call_hook(hook, plugin, tuple(self._extensions.values()), arguments)
         return _checked(part.kind, result, f"{plugin.title}: {hook}")
+
+    def takes(self, part: Part, argument: str) -> bool:
+        """Tell whether the plugin that ``part`` names, or an extension round it, reads an argument of its hook."""
+        hook = f"make_{part.kind}"
+        return any(argument in one.takes(hook) for one in (self._load(_wanted(part)), *self._extensions.values()))
+
+    def title(self, part: Part) -> str:
+        """Return what errors call the plugin that ``part`` names."""
+        return self._load(_wanted(part)).title
 
     def check(self, kind: str, instance: object) -> None:
         """Raise `ConfigError` where ``instance`` cannot serve as a part of that kind."""
@@ -149,16 +151,19 @@ class PluginHost:
 
     # Extensions
 
-    def use_extensions(self, names: Sequence[str], *, source: str = "setting extensions") -> None:
-        """Load extensions, ``name`` or ``name@distribution``; the first named becomes the outermost.
+    def use_extensions(self, parts: Sequence[Part]) -> None:
+        """Load the extensions that ``parts`` name, and make those that are made; the first becomes the outermost.
 
-        Raises `PluginNotFound` and `PluginError`.
+        Raises `PluginNotFound`, and `PluginError` naming the distribution, its version and the cause.
         """
-        for text in names:
-            name, _, distribution = text.partition("@")
-            plugin = self._load(Wanted(kind=EXTENSION, name=name, distribution=distribution, source=source))
+        for part in parts:
+            plugin = self._load(_wanted(part))
+            if MAKES_EXTENSION in hooks_of(plugin.object):
+                plugin = _made(part, plugin)
+            else:
+                _check_used(part, plugin, MAKES_EXTENSION)
             _check_extension(plugin)
-            self._extensions.setdefault(name, plugin)
+            self._extensions.setdefault(part.name, plugin)
 
     def middleware(self, kind: Literal["client", "call", "handler", "subscriber"]) -> tuple[Any, ...]:
         """Return the middleware of the extensions, the outermost first. Raises `PluginError`."""
@@ -198,6 +203,10 @@ class PluginHost:
         loaded = PluginObject(object=_import(plugin, title), title=title)
         loaded.check()
         return loaded
+
+
+def _wanted(part: Part) -> Wanted:
+    return Wanted(kind=part.kind, name=part.name, distribution=part.distribution, source=part.source)
 
 
 def _check_used(part: Part, plugin: PluginObject, hook: str) -> None:
@@ -240,6 +249,19 @@ def _check_core_version(plugin: Installed, title: str) -> None:
                 f"install a release of {plugin.distribution} for {BUILT_IN} {ours}, "
                 f"or a {BUILT_IN} within {requirement.specifier}"
             )
+
+
+def _made(part: Part, plugin: PluginObject) -> PluginObject:
+    """Return the extension that a plugin makes for what the configuration string says. Raises `PluginError`."""
+    if others := [hook for hook in hooks_of(plugin.object) if hook != MAKES_EXTENSION]:
+        raise PluginError(f"{plugin.title}: the hook {others[0]} belongs to what {MAKES_EXTENSION} returns")
+    _check_used(part, plugin, MAKES_EXTENSION)
+    arguments = {"name": part.name, "address": part.addresses, "path": part.path, "options": part.options}
+    made = PluginObject(object=call_hook(MAKES_EXTENSION, plugin, (), arguments), title=plugin.title)
+    if not hooks_of(made.object):
+        raise PluginError(f"{plugin.title}: {MAKES_EXTENSION} returned {_type_of(made.object)}, which has no hooks")
+    made.check()
+    return made
 
 
 def _check_extension(plugin: PluginObject) -> None:

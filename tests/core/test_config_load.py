@@ -29,8 +29,10 @@ WRITTEN = {
     **dict.fromkeys(("registry_address", "transport_address", "broker_address", "server_address"), ("a:1", "b:2")),
     **dict.fromkeys(("server_name", "server_version", "server_id", "proxy"), ("one", "other")),
     **dict.fromkeys(("server_advertise", "proxy_address"), ("10.0.0.1:1", "10.0.0.2:2")),
-    **dict.fromkeys(("register_ttl", "client_pool_ttl"), ("90", "2m")),
+    **dict.fromkeys(("register_ttl", "client_pool_ttl", "linger", "drain_timeout"), ("90", "2m")),
     **dict.fromkeys(("register_interval", "client_request_timeout"), ("500ms", "2s")),
+    **dict.fromkeys(("limit_header_seconds", "limit_idle_seconds"), ("90", "2m")),
+    **dict.fromkeys(("limit_body", "limit_headers", "limit_calls"), ("90", "200")),
     **dict.fromkeys(("client_retries", "client_pool_size", "workers"), ("3", "4")),
     **dict.fromkeys(("propagate", "extensions", "plugins_allow", "plugins_block"), ("one", "one,other")),
     **dict.fromkeys(("tls_cert", "tls_key", "tls_ca", "tls_client_ca", "tls_server_name"), ("one", "other")),
@@ -102,11 +104,8 @@ def test_all_values_are_read_from_variables() -> None:
     assert (settings.client_retries, settings.client_pool_size, settings.client_pool_ttl) == (3, 7, 60.0)
     assert dict(settings.server_metadata) == {"a": "1", "b": "x=y"}
     assert settings.propagate == ("X-Tenant", "X-User")
-    assert (settings.extensions, settings.plugins_allow, settings.plugins_block) == (
-        ("otel", "auth"),
-        ("a", "b"),
-        ("c",),
-    )
+    assert [extension.name for extension in settings.extensions] == ["otel", "auth"]
+    assert (settings.plugins_allow, settings.plugins_block) == (("a", "b"), ("c",))
     assert [part.name for part in settings.codec] == ["json", "proto"]
     assert settings.server_advertise == "a:1"
 
@@ -127,7 +126,7 @@ def test_repeated_flag_adds_to_a_list() -> None:
     settings = loaded("--server_metadata", "a=1", "--server_metadata", "b=2", "--extensions=x,y", "--extensions=z")
 
     assert settings.server_metadata == {"a": "1", "b": "2"}
-    assert settings.extensions == ("x", "y", "z")
+    assert [extension.name for extension in settings.extensions] == ["x", "y", "z"]
 
 
 def test_default_codecs_are_optional_and_named_ones_are_not() -> None:

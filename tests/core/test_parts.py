@@ -1,5 +1,6 @@
 """The parts of a service or client: texts and objects, what is installed and what is registered in code."""
 
+import inspect
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -9,16 +10,24 @@ from micro_core import (
     Client,
     Codec,
     ConfigError,
+    Limits,
     Node,
     PluginError,
     PluginHost,
     PluginNotFound,
+    Registry,
     Selector,
     Service,
+    Tls,
+    Transport,
     hookimpl,
+    hookspecs,
 )
 from micro_core._app.assembly import Parts, load_parts
+from micro_core._plugins.arguments import ARGUMENTS
 from micro_core.builtin.memory.registry import MemoryRegistry
+from micro_core.builtin.memory.transport import MemoryTransport
+from micro_core.config import Settings, load
 from micro_core.testing import make_part, world
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +157,88 @@ async def test_extension_that_is_missing_is_told_with_where_it_was_named(monkeyp
     monkeypatch.setenv("MICRO_EXTENSIONS", "audit")
     with pytest.raises(PluginNotFound, match=r"extension 'audit' not found.*from variable MICRO_EXTENSIONS"):
         parts(extensions=["otel"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MICRO_CLIENT_POOL_SIZE", "3"), ("MICRO_CLIENT_POOL_TTL", "1m"), ("MICRO_TLS_CERT", "secret.pem")],
+)
+async def test_a_setting_that_no_part_takes_is_refused(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(ConfigError) as refused:
+        parts()
+    setting = variable.removeprefix("MICRO_").lower()
+    assert f"{setting} (from variable {variable}) would be lost, for it is no setting of" in refused.value.detail
+    assert "transport 'memory' of micro-core" in refused.value.detail
+    assert "from argument transport=" in refused.value.detail
+    assert value not in refused.value.detail
+
+
+async def test_a_setting_reaches_the_part_that_takes_it(host: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+
+    class Pooled:
+        @hookimpl
+        def make_transport(self, pool_size: int, tls: Tls) -> Transport:
+            taken.append((pool_size, tls.ca))
+            return MemoryTransport()
+
+    host.register("transport", "pooled", Pooled())
+    monkeypatch.setenv("MICRO_CLIENT_POOL_SIZE", "3")
+    monkeypatch.setenv("MICRO_TLS_CA", "ca.pem")
+    parts(host, transport="pooled")
+    assert taken == [(3, "ca.pem")]
+
+
+async def test_a_part_made_by_the_program_decides_itself_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICRO_CLIENT_POOL_SIZE", "3")
+    transport = MemoryTransport()
+
+    assert parts(transport=transport).transport is transport
+
+
+async def test_every_argument_of_the_table_is_one_of_its_hook_and_every_setting_exists() -> None:
+    settings = Settings.__struct_fields__
+    for kind, arguments in ARGUMENTS.items():
+        taken = inspect.signature(getattr(hookspecs, f"make_{kind}")).parameters
+        assert arguments.keys() <= taken.keys()
+        assert {name for one in arguments.values() for name in one.settings} <= set(settings)
+    assert [name for name in Limits.__struct_fields__ if f"limit_{name}" not in settings] == []
+    assert load(environ={}).limits == Limits()
+
+
+class Plain:
+    """A registry with a server, which knows nothing of TLS."""
+
+    @hookimpl
+    def make_registry(self, address: Sequence[str]) -> Registry:
+        return MemoryRegistry()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:2379", "[::1]:2379", "user:secret@127.0.0.1:2379"])
+async def test_clear_text_within_this_machine_is_let_be(
+    address: str, host: PluginHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.register("registry", "plain", Plain())
+    monkeypatch.setenv("MICRO_REQUIRE_TLS", "1")
+
+    assert isinstance(parts(host, registry=f"plain://{address}").registry, MemoryRegistry)
+
+
+async def test_clear_text_of_any_kind_is_refused_where_tls_is_required(
+    host: PluginHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.register("registry", "plain", Plain())
+    monkeypatch.setenv("MICRO_REQUIRE_TLS", "1")
+
+    with pytest.raises(
+        ConfigError, match=r"registry 'plain' .* would speak clear text with .*10\.0\.0\.5:1"
+    ) as refused:
+        parts(host, registry="plain://127.0.0.1:1,user:secret@10.0.0.5:1")
+    assert "secret" not in refused.value.detail
 
 
 async def test_plugin_registered_in_code_is_selected_by_name(host: PluginHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from micro_core import Codec, ConfigError, Node, PluginError, PluginNotFound, Registry, Selector, build, hookimpl
 from micro_core._plugins.host import PluginHost, installed, refresh
-from micro_core.config import parse_part
+from micro_core.config import Part, parse_part
 
 
 class FirstSelector(Selector):
@@ -171,8 +171,8 @@ def test_plugin_without_the_hook_of_its_kind_is_told() -> None:
 
 
 def test_arguments_of_a_hook_are_complete() -> None:
-    with pytest.raises(TypeError, match=r"make_transport.*pool_size, pool_ttl"):
-        make(PluginHost(), "memory", "transport")
+    with pytest.raises(TypeError, match=r"make_broker.*registry"):
+        make(PluginHost(), "memory", "broker")
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,10 @@ class Tracing:
         return made
 
 
+def extensions(*texts: str) -> list[Part]:
+    return [parse_part("extension", text, "a test") for text in texts]
+
+
 def host_with_extensions(**extensions: object) -> PluginHost:
     host = PluginHost()
     for name, extension in extensions.items():
@@ -239,7 +243,7 @@ def host_with_extensions(**extensions: object) -> PluginHost:
 def test_first_named_extension_is_the_outermost() -> None:
     seen: list[str] = []
     host = host_with_extensions(a=Tracing("a", seen), b=Tracing("b", seen))
-    host.use_extensions(["b", "a"])
+    host.use_extensions(extensions("b", "a"))
 
     assert [layer.__name__ for layer in host.middleware("client")] == ["b", "a"]
     assert isinstance(make(host, "random"), Selector)
@@ -256,7 +260,7 @@ def test_extension_that_is_not_named_takes_no_part() -> None:
 
 def test_hooks_that_an_extension_does_not_have_give_nothing() -> None:
     host = host_with_extensions(a=Tracing("a", []))
-    host.use_extensions(["a"])
+    host.use_extensions(extensions("a"))
 
     assert host.middleware("call") == host.middleware("handler") == host.middleware("subscriber") == ()
 
@@ -264,7 +268,7 @@ def test_hooks_that_an_extension_does_not_have_give_nothing() -> None:
 def test_lifespans_get_the_service() -> None:
     seen: list[Any] = []
     host = host_with_extensions(a=Tracing("a", seen))
-    host.use_extensions(["a"])
+    host.use_extensions(extensions("a"))
 
     assert len(host.lifespans("the service")) == 1  # type: ignore[arg-type]
     assert seen == ["the service"]
@@ -274,14 +278,14 @@ def test_extension_that_makes_a_part_itself_is_refused() -> None:
     host = host_with_extensions(a=Good())
 
     with pytest.raises(PluginError, match="make_selector of an extension has to be a wrapper"):
-        host.use_extensions(["a"])
+        host.use_extensions(extensions("a"))
 
 
 def test_extension_with_a_wrong_result_is_told() -> None:
     host = host_with_extensions(
         a=SimpleNamespace(client_middleware=hookimpl(lambda: 7), lifespan=hookimpl(lambda: 7)),
     )
-    host.use_extensions(["a"])
+    host.use_extensions(extensions("a"))
 
     with pytest.raises(PluginError, match="client_middleware returned an object of type int, not a Callable"):
         host.middleware("client")
@@ -289,9 +293,66 @@ def test_extension_with_a_wrong_result_is_told() -> None:
         host.lifespans(None)  # type: ignore[arg-type]
 
 
+class Configured:
+    def __init__(self, *, header: str = "") -> None:
+        self.header = header
+
+    @hookimpl
+    def credentials(self) -> Mapping[str, str]:
+        return {"X-Header": self.header}
+
+
+def test_an_extension_is_made_once_for_what_its_configuration_string_says() -> None:
+    made: list[Any] = []
+
+    def make_extension(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> object:
+        made.append((name, tuple(address), path))
+        return build(Configured, options)
+
+    host = host_with_extensions(mine=SimpleNamespace(make_extension=hookimpl(make_extension)))
+    host.use_extensions(extensions("mine://10.0.0.5:80/etc/x?header=a%2Cb"))
+
+    assert host.credentials() == {"X-Header": "a,b"}
+    assert host.guards() == host.lifespans(None) == ()  # type: ignore[arg-type]
+    assert made == [("mine", ("10.0.0.5:80",), "/etc/x")]
+
+
+@pytest.mark.parametrize(
+    ("extension", "text", "told"),
+    [
+        (Configured(), "mine://?header=x", "it has no option 'header'; it takes none"),
+        (Configured(), "mine:///etc/x", "it takes no path"),
+        (Configured(), "mine://10.0.0.5:80", "it takes no address"),
+        (SimpleNamespace(make_extension=hookimpl(lambda: None)), "mine", "make_extension returned None, which has no"),
+        (SimpleNamespace(make_extension=hookimpl(lambda: 7)), "mine", "of type int, which has no hooks"),
+        (
+            SimpleNamespace(make_extension=hookimpl(lambda: Configured()), guard=hookimpl(lambda: None)),
+            "mine",
+            "the hook guard belongs to what make_extension returns",
+        ),
+        (
+            SimpleNamespace(make_extension=hookimpl(lambda options: build(Configured, options))),
+            "mine://?haeder=x",
+            "Configured has no option 'haeder'; did you mean 'header'?",
+        ),
+        (
+            SimpleNamespace(make_extension=hookimpl(lambda: Good())),
+            "mine",
+            "make_selector of an extension has to be a wrapper",
+        ),
+    ],
+)
+def test_extension_that_does_not_fit_its_configuration_is_told(extension: object, text: str, told: str) -> None:
+    host = host_with_extensions(mine=extension)
+
+    with pytest.raises(PluginError) as refused:
+        host.use_extensions(extensions(text))
+    assert told in refused.value.detail
+
+
 def test_unknown_extension_is_told() -> None:
-    with pytest.raises(PluginNotFound, match=r"extension 'otel' not found; installed: none .from setting extensions."):
-        PluginHost(allow=["micro-core"]).use_extensions(["otel"])
+    with pytest.raises(PluginNotFound, match=r"extension 'otel' not found; installed: none .from a test."):
+        PluginHost(allow=["micro-core"]).use_extensions(extensions("otel"))
 
 
 def test_failing_wrapper_is_named() -> None:
@@ -302,7 +363,7 @@ def test_failing_wrapper_is_named() -> None:
             raise ValueError("oops")
 
     host = host_with_extensions(bad=Failing())
-    host.use_extensions(["bad"])
+    host.use_extensions(extensions("bad"))
 
     with pytest.raises(PluginError, match=r"selector 'random' of .*wrapped by extension 'bad' .*: oops"):
         make(host, "random")

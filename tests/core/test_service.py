@@ -25,6 +25,7 @@ from micro_core import (
     ConfigError,
     Context,
     InternalError,
+    LimitExceeded,
     Limits,
     Message,
     MicroError,
@@ -520,10 +521,57 @@ async def test_an_address_in_use_is_one_plain_error() -> None:
                 pass
 
 
-@pytest.mark.parametrize("linger", [-1, math.inf, math.nan, "1", None])
-def test_a_linger_that_never_ends_is_refused(linger: Any) -> None:
-    with pytest.raises(ConfigError, match=r"linger=.* of service 'greeter' is not valid: seconds, not less than 0"):
-        Service("greeter", linger=linger)
+@pytest.mark.parametrize("name", ["linger", "drain_timeout"])
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan, "1"])
+def test_a_stop_that_never_ends_is_refused(name: str, seconds: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}=.* of service 'greeter' is not valid: seconds, not less than 0"):
+        Service("greeter", **{name: seconds})
+
+
+async def test_limits_and_patience_come_from_settings_and_from_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICRO_LIMIT_BODY", "2000")
+    async with world() as here:
+        service = here.service("greeter", limits=Limits(body=100, calls=7), linger=0)
+
+        @service.handler
+        async def size(text: str) -> int:
+            return len(text)
+
+        async with service, here.client() as client:
+            assert await client.call("greeter", "Greeter.Size", "x" * 1900, int) == 1900
+            with pytest.raises(LimitExceeded):
+                await client.call("greeter", "Greeter.Size", "x" * 2100, int)
+
+
+async def test_a_stop_waits_for_calls_as_long_as_the_setting_says(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MICRO_DRAIN_TIMEOUT", "50ms")
+    monkeypatch.setenv("MICRO_LINGER", "0")
+    begun, ended = anyio.Event(), []
+    async with world() as here:
+        service = here.service("greeter", drain_timeout=60, linger=60)
+
+        @service.handler
+        async def wait(text: str) -> None:
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ended.append(text)
+
+        async def call() -> None:
+            with pytest.raises(MicroError):
+                await client.call("greeter", "Greeter.Wait", "x", timeout=60)
+
+        async with here.client() as client, anyio.create_task_group() as tasks:
+            async with service:
+                tasks.start_soon(call)
+                await begun.wait()
+                stopping = anyio.current_time()
+            assert anyio.current_time() - stopping < 30
+    assert ended == ["x"]
+    assert "1 calls were not done after 0.05 s" in caplog.text
 
 
 @pytest.mark.parametrize("option", [{"concurrency": 1.5}, {"concurrency": 0}, {"retries": -1}, {"retries": "3"}])

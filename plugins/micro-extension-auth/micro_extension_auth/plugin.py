@@ -1,30 +1,18 @@
-"""The entry point ``auth``: what the file that MICRO_AUTH_FILE names says, and the token in MICRO_AUTH_TOKEN."""
+"""The entry point ``auth``: ``auth:///etc/auth.toml?token_file=/run/token``, or what MICRO_AUTH_FILE and _TOKEN say."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-from micro_core import hookimpl
-from micro_core.middleware import CallMiddleware, Guard
-from micro_extension_auth.files import from_environment
+from micro_core import build, hookimpl
+from micro_extension_auth.auth import Auth
+from micro_extension_auth.files import AuthSettings
 
-__all__ = ["call_middleware", "credentials", "guard"]
-
-
-@hookimpl
-def guard() -> Guard:
-    """Return what refuses callers."""
-    return from_environment(os.environ).check
+__all__ = ["make_extension"]
 
 
 @hookimpl
-def call_middleware() -> CallMiddleware:
-    """Return what adds our token to calls."""
-    return from_environment(os.environ).send
-
-
-@hookimpl
-def credentials() -> Mapping[str, str]:
-    """Return what adds our token to what the broker posts."""
-    return from_environment(os.environ).credentials()
+def make_extension(path: str, options: Mapping[str, str]) -> Auth:
+    """Return what checks callers and adds our token; the file is read once."""
+    return build(AuthSettings, options, path=path, environ=os.environ).auth()

@@ -10,12 +10,23 @@ from typing import Any
 
 import pytest
 
-from micro_core import Client, ConfigError, Context, Forbidden, MicroError, PluginHost, Service, Tls, Unauthorized
+from micro_core import (
+    Client,
+    ConfigError,
+    Context,
+    Forbidden,
+    MicroError,
+    PluginError,
+    PluginHost,
+    Service,
+    Tls,
+    Unauthorized,
+)
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_core.builtin.memory.transport import MemoryTransport
 from micro_extension_auth import Auth, digest
-from micro_extension_auth.files import from_environment
+from micro_extension_auth.files import AuthSettings
 
 CANARY = "canary-6f1d0e-token"
 OTHER = "other-9a7c31-token"
@@ -87,15 +98,16 @@ def test_without_rules_whoever_has_a_name_gets_in() -> None:
         ("[tokn]\n", "has tokn; its tables are tokens, allow and send"),
         ("tokens = 1", "are tables"),
         ("[send]\ntoken = 'x'", "the table send has token_file"),
-        ("[send]\ntoken_file = 'none'", "token_file 'none' cannot be read"),
+        ("[send]\ntoken_file = 'none'", "none' cannot be read"),
         ("= no toml " + CANARY, "is no TOML"),
+        ("[tokens]\n", "there is nothing to check and nothing to send"),
     ],
 )
 def test_a_wrong_file_is_one_sentence_without_what_it_holds(content: str, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "auth.toml"
     file.write_text(content)
     with pytest.raises(ConfigError) as raised:
-        from_environment({"MICRO_AUTH_FILE": str(file)})
+        AuthSettings(environ={"MICRO_AUTH_FILE": str(file)}).auth()
     assert sentence in str(raised.value)
     assert CANARY not in str(raised.value)
     assert "plain text" not in str(raised.value)
@@ -106,17 +118,86 @@ def test_a_file_names_tokens_rules_and_what_to_send(tmp_path: Path) -> None:
     file = tmp_path / "auth.toml"
     file.write_text(f"[tokens]\nmailer = '{digest(CANARY)}'\n[allow]\n'*' = ['mailer']\n[send]\ntoken_file = 'token'\n")
 
-    auth = from_environment({"MICRO_AUTH_FILE": str(file)})
+    auth = AuthSettings(environ={"MICRO_AUTH_FILE": str(file)}).auth()
 
     auth.check(asked(token=CANARY))
     assert auth.credentials() == {"Authorization": f"Bearer {CANARY}"}
     assert repr(auth) == "<Auth 1 tokens, 1 rules, sends a token>"
-    assert from_environment({"MICRO_AUTH_TOKEN": OTHER}).credentials() == {"Authorization": f"Bearer {OTHER}"}
+    sent = AuthSettings(environ={"MICRO_AUTH_TOKEN": OTHER}).auth().credentials()
+    assert sent == {"Authorization": f"Bearer {OTHER}"}
 
 
-def host(auth: Auth) -> PluginHost:
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the files that were read as text."""
+    seen: list[str] = []
+    read = Path.read_text
+
+    def read_and_note(path: Path, *arguments: Any, **options: Any) -> str:
+        seen.append(path.name)
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_and_note)
+    return seen
+
+
+@pytest.mark.anyio
+async def test_a_configuration_string_names_file_and_token_and_each_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
+    (tmp_path / "auth.toml").write_text(f"[tokens]\nmailer = '{digest(CANARY)}'\n")
+    (tmp_path / "token,1").write_text(f"{CANARY}\n")
+    text = f"auth://{tmp_path}/auth.toml?token_file={tmp_path}/token%2C1"
+    monkeypatch.setenv("MICRO_EXTENSIONS", text)
+    monkeypatch.setenv("MICRO_AUTH_FILE", "/nowhere/auth.toml")
+    world = World()
+    async with world.serving() as service:
+        assert [name for name in reads if name in ("auth.toml", "token,1")] == ["auth.toml", "token,1"]
+        assert await service.client.call("greeter", "Greeter.Hello", "John", str) == "Hello John"
+        async with Client(**world.parts()) as client:
+            assert await client.call("greeter", "Greeter.Hello", "Joan", str) == "Hello Joan"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("extensions", "sentence"),
+    [
+        ("auth", "there is nothing to check and nothing to send; name a file"),
+        ("auth,auth", "each item once"),
+        ("auth,auth@micro-extension-auth", "each extension once"),
+        ("auth://?tokenfile=x", "has no option 'tokenfile'; did you mean 'token_file'?"),
+        (f"auth://?token={CANARY}&token_file=x", "exclude each other"),
+        (f"auth://?token={CANARY}%20", "holds characters that no header may hold"),
+        ("auth://127.0.0.1:1", "takes no address"),
+        ("auth:///nowhere/auth.toml", "auth file '/nowhere/auth.toml' cannot be read"),
+        ("auht", "did you mean 'auth'?"),
+    ],
+)
+async def test_an_extension_that_cannot_be_meant_stops_the_start(
+    extensions: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MICRO_AUTH_FILE", "MICRO_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MICRO_EXTENSIONS", extensions)
+    with pytest.raises((ConfigError, PluginError)) as refused:
+        async with Client(**World().parts()):
+            pass
+    assert sentence in refused.value.detail
+    assert CANARY not in refused.value.detail
+
+
+def test_certificates_alone_are_asked_for_by_name() -> None:
+    auth = AuthSettings(certificates=True, environ={}).auth()
+
+    auth.check(asked(peer=("anyone",)))
+    with pytest.raises(Unauthorized):
+        auth.check(asked())
+
+
+def host(auth: Auth | None) -> PluginHost:
     made = PluginHost()
-    made.register("extension", "auth", auth)
+    if auth is not None:
+        made.register("extension", "auth", auth)
     return made
 
 
@@ -137,7 +218,7 @@ class World:
         }
 
     @asynccontextmanager
-    async def serving(self, auth: Auth) -> AsyncIterator[Service]:
+    async def serving(self, auth: Auth | None = None) -> AsyncIterator[Service]:
         service = Service("greeter", plugins=host(auth), linger=0, **self.parts())
 
         @service.handler
