@@ -160,7 +160,7 @@ class Call:
         self.service = service
         self.endpoint = endpoint
         self.request = request
-        self.request_type: Any = None if request is None else type(request)
+        self.request_type: object = None if request is None else type(request)
         self.response_type = response_type
         self.options = options
         self.streaming = streaming
@@ -194,7 +194,7 @@ class ClientStream(ABC, Generic[Response]):
     """An open stream; iterate over it for the answers. One task may send while another receives."""
 
     @abstractmethod
-    async def send(self, request: Any) -> None:
+    async def send(self, request: object) -> None:
         """Send one message. Waits while the server is slow. Raises `ConnectionLost`, `Closed` after `close_send`."""
 
     @abstractmethod

@@ -49,19 +49,19 @@ class Codec(ABC):
     """What ``content_type`` becomes towards a node that names no protocol (docs/wire.md §3.6); empty: no such thing."""
 
     @abstractmethod
-    def supports(self, type: Any) -> bool:
+    def supports(self, type: object) -> bool:
         """Tell whether values annotated with ``type`` (`Any` and None included) can be coded."""
 
-    def native(self, type: Any) -> bool:
+    def native(self, type: object) -> bool:
         """Tell whether values of ``type`` travel by this codec when nobody asks for another."""
         return False
 
     @abstractmethod
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         """Return the bytes of a value. Raises `EncodeError`."""
 
     @abstractmethod
-    def decoder(self, type: Any) -> Callable[[bytes], Any]:
+    def decoder(self, type: object) -> Callable[[bytes], Any]:
         """Return the function that reads values of ``type``; kept by the caller, so it may cost something to make.
 
         It raises `DecodeError`, and nothing else, for bytes that are malformed or do not fit; its text names fields.

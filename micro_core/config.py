@@ -155,12 +155,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
+    def __rich_repr__(self) -> list[tuple[str, object]]:
         return [(name, _shown(getattr(self, name))) for name in self.__struct_fields__ if name != "sources"]
 
 
 @functools.cache
-def _values() -> Mapping[str, tuple[Any, _Of]]:
+def _values() -> Mapping[str, tuple[object, _Of]]:
     """Return type and description of each setting that is a value, and no part."""
     hints = typing.get_type_hints(Settings, include_extras=True)
     return {name: typing.get_args(hint) for name, hint in hints.items() if typing.get_origin(hint) is Annotated}
@@ -199,7 +199,7 @@ def flags() -> argparse.ArgumentParser:
 
 
 def load(
-    *, code: Mapping[str, Any] = MappingProxyType({}), environ: Mapping[str, str], argv: Sequence[str] = ()
+    *, code: Mapping[str, object] = MappingProxyType({}), environ: Mapping[str, str], argv: Sequence[str] = ()
 ) -> Settings:
     """Return what flags, environment, the file that ``MICRO_CONFIG`` names, and ``code`` say; the first goes before.
 
@@ -238,7 +238,7 @@ def _part(kind: str, given: Mapping[str, Given]) -> Part:
     )
 
 
-def _one_part(kind: str, text: Any, source: str) -> Part:
+def _one_part(kind: str, text: object, source: str) -> Part:
     if not isinstance(text, str):
         raise ConfigError(
             f"{kind} (from {source}) is {type(text).__name__}; write a configuration string such as 'name'"
@@ -295,7 +295,7 @@ def _read(name: str, given: Given) -> Any:
     return value
 
 
-def _what_is_wrong(value: Any, annotation: Any, of: _Of) -> str:
+def _what_is_wrong(value: Any, annotation: object, of: _Of) -> str:
     """Return what would be valid, where the value is not."""
     if isinstance(value, str):
         if re.search(r"[\x00-\x1f\x7f]", value):
@@ -359,7 +359,7 @@ def _consistent(settings: Settings) -> Settings:
     )
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     if isinstance(value, Mapping):
         return hide_in_mapping(value)
     return hide_in_address(value) if isinstance(value, str) else value

@@ -50,7 +50,7 @@ _PROTO_TYPES = (
 _PROTO_REPEATED = 3
 
 
-def describe(type: Any, name: str = "") -> Value:
+def describe(type: object, name: str = "") -> Value:
     """Return what a payload of ``type`` looks like: Go's name of the type and, three levels deep, its fields.
 
     Without a ``name`` it has the type's own, as Go Micro names payloads.

@@ -38,7 +38,7 @@ class Handler(msgspec.Struct, frozen=True, kw_only=True):
     kind: HandlerKind
     function: Callable[[Context, Any], Any]
     """Takes context and request, or an iterator of requests; returns an awaitable of the reply, or an iterator."""
-    request_type: Any
+    request_type: object
     response_type: Any
     idempotent: bool = False
     internal: bool = False

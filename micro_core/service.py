@@ -44,7 +44,7 @@ log = logging.getLogger("micro.service")
 Registered = TypeVar("Registered")
 Payload = TypeVar("Payload")
 Returned = TypeVar("Returned", bound=Awaitable[object])
-Hook = TypeVar("Hook", bound=Callable[[], Any])
+Hook = TypeVar("Hook", bound=Callable[[], object])
 
 FIRST_PAUSE = 0.5
 """Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
@@ -99,7 +99,7 @@ class Service:
         for what, seconds in (("linger", linger), ("drain_timeout", drain_timeout)):
             if seconds is not None and (not isinstance(seconds, int | float) or not 0 <= seconds < math.inf):
                 raise ConfigError(f"{what}={seconds!r} of service {name!r} is not valid: seconds, not less than 0")
-        self._given: dict[str, Any] = {
+        self._given: dict[str, object] = {
             "server_name": name,
             "server_version": version,
             "server_address": address,
@@ -123,7 +123,7 @@ class Service:
         self._argv = tuple(argv)
         self._handlers: dict[str, Handler] = {}
         self._subscribers: list[Subscriber] = []
-        self._hooks: dict[str, list[Callable[[], Any]]] = {}
+        self._hooks: dict[str, list[Callable[[], object]]] = {}
         self._client = Client()
         self._host: Hosted[None] | None = None
         self._entered = False
@@ -170,13 +170,13 @@ class Service:
     ) -> Callable[[Registered], Registered]: ...
     def handler(
         self,
-        target: Any = None,
+        target: object = None,
         /,
         *,
         name: str = "",
         internal: bool = False,
         metadata: Mapping[str, str] | None = None,
-    ) -> Any:
+    ) -> object:
         """Register a class, an instance or a single function; use it as a decorator, with or without options.
 
         Every public method of a class is an endpoint, ``Class.Method``; a function is one of a type named after the
@@ -184,7 +184,7 @@ class Service:
         goes there. Raises `ConfigError` for what cannot be a handler, for a name that is taken, and while running.
         """
 
-        def register(target: Any) -> Any:
+        def register(target: object) -> object:
             self._check_not_entered()
             for handler in self._handlers_in(target, name):
                 if handler.name in self._handlers:
@@ -194,7 +194,7 @@ class Service:
 
         return register if target is None else register(target)
 
-    def _handlers_in(self, target: Any, name: str) -> list[Handler]:
+    def _handlers_in(self, target: object, name: str) -> list[Handler]:
         if inspect.isclass(target):
             if error := unimplemented(target):
                 raise error
@@ -214,7 +214,7 @@ class Service:
     def subscriber(self, topic: Topic[Payload], **options: Unpack[SubscriberOptions]) -> Subscribing[Payload]: ...
     @overload
     def subscriber(self, topic: str, **options: Unpack[SubscriberOptions]) -> Callable[[Registered], Registered]: ...
-    def subscriber(self, topic: str | Topic[Any], **options: Unpack[SubscriberOptions]) -> Any:
+    def subscriber(self, topic: str | Topic[Any], **options: Unpack[SubscriberOptions]) -> object:
         """Register a function for the messages of ``topic``, a text or a `Topic`; used as a decorator.
 
         Of the subscribers that share a ``queue`` one gets each message; without one every subscriber does. See

@@ -26,13 +26,13 @@ class World:
     def __init__(self) -> None:
         self.network = MemoryNetwork()
 
-    def service(self, name: str, **settings: Any) -> Service:
+    def service(self, name: str, **settings: object) -> Service:
         """Return a service of this world, not entered yet; ``settings`` are those of `micro_core.Service`."""
         from micro_core.service import Service
 
         return Service(name, **{**self._parts(), **settings})
 
-    def client(self, name: str = "", **settings: Any) -> Client:
+    def client(self, name: str = "", **settings: object) -> Client:
         """Return a client of this world, not entered yet; ``settings`` are those of `micro_core.Client`."""
         from micro_core._app.client import Client
 
@@ -65,7 +65,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def make_part(
-    kind: str, plugin: str | Callable[..., Any] | object, options: Mapping[str, Any] | None = None, **parts: Any
+    kind: str, plugin: str | Callable[..., Any] | object, options: Mapping[str, Any] | None = None, **parts: object
 ) -> Any:
     """Return a part, made as a service makes it.
 

@@ -72,7 +72,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
         Raises `ConfigError` for an option that is unknown or of a wrong value.
         """
         ours = {name: text for name, text in options.items() if name.startswith(_PREFIX)}
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for name, text in ours.items():
             if name not in _OPTIONS:
                 known = ", ".join(sorted(_OPTIONS))
@@ -140,7 +140,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Tls {', '.join(given) or 'off'}>"
 
 
-_OPTIONS: Final[Mapping[str, Any]] = {
+_OPTIONS: Final[Mapping[str, object]] = {
     "tls_cert": str,
     "tls_key": str,
     "tls_ca": str,

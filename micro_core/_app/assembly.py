@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from micro_core._app.late_broker import LateBroker
 from micro_core._app.settings_of_parts import arguments_from, check_clear_text, check_reached
@@ -22,6 +22,8 @@ from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 __all__ = ["Parts", "load_parts", "load_settings"]
+
+Made = TypeVar("Made")
 
 
 def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: PluginHost | None = None) -> Parts:
@@ -40,67 +42,63 @@ def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: Plug
     return Parts(settings, host, instances, given.get("tls") or settings.tls)
 
 
-def load_settings(given: Mapping[str, Any], argv: Sequence[str] = ()) -> tuple[Settings, dict[str, Any]]:
+def load_settings(given: Mapping[str, Any], argv: Sequence[str] = ()) -> tuple[Settings, dict[str, object]]:
     """Return what settings and code say, and the parts that code gave as instances. Raises `ConfigError`."""
     instances = {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
     code = {name: value for name, value in given.items() if name not in instances and name != "tls"}
     return load(code=code, environ=os.environ, argv=argv), instances
 
 
-def _is_instance(kind: str, value: Any) -> bool:
+def _is_instance(kind: str, value: object) -> bool:
     """Tell whether a part, or one of several codecs, is given as an object rather than as text."""
     return value is not None and not all(isinstance(one, str) for one in _each(kind, value))
 
 
-def _each(kind: str, value: Any) -> Sequence[Any]:
+def _each(kind: str, value: object) -> Sequence[Any]:
     return value if kind == "codec" and isinstance(value, list | tuple) else (value,)
 
 
 class Parts:
     """One object for each kind, opened and closed together; the broker when it is first needed."""
 
-    def __init__(self, settings: Settings, host: PluginHost, instances: Mapping[str, Any], tls: Tls) -> None:
+    def __init__(self, settings: Settings, host: PluginHost, instances: Mapping[str, object], tls: Tls) -> None:
         self.settings = settings
         self.host = host
         self._instances = instances
         self.tls = tls
         self._guards = host.guards()
-        self.registry = cast(Registry, self._make("registry", settings.registry))
-        self.selector = cast(Selector, self._make("selector", settings.selector))
-        self.transport = cast(
-            Transport,
-            self._make("transport", settings.transport),
-        )
+        self.registry = self._make(Registry, settings.registry)
+        self.selector = self._make(Selector, settings.selector)
+        self.transport = self._make(Transport, settings.transport)
         self.codecs = self._make_codecs()
         self.codec_set = CodecSet(self.codecs)
         self.late_broker = LateBroker(self._broker_maker())
-        self.caller = cast(
+        self.caller = self._make(
             Caller,
-            self._make(
-                "client",
-                settings.client,
-                registry=self.registry,
-                selector=self.selector,
-                transport=self.transport,
-                codecs=self.codecs,
-                middleware=host.middleware("call"),
-                defaults=ClientDefaults(
-                    service=settings.server_name,
-                    timeout=settings.client_request_timeout,
-                    retries=settings.client_retries,
-                    proxy=settings.proxy,
-                    proxy_address=settings.proxy_address,
-                    propagate=settings.propagate,
-                ),
+            settings.client,
+            registry=self.registry,
+            selector=self.selector,
+            transport=self.transport,
+            codecs=self.codecs,
+            middleware=host.middleware("call"),
+            defaults=ClientDefaults(
+                service=settings.server_name,
+                timeout=settings.client_request_timeout,
+                retries=settings.client_retries,
+                proxy=settings.proxy,
+                proxy_address=settings.proxy_address,
+                propagate=settings.propagate,
             ),
         )
         check_reached(host, settings, instances)
 
-    def _make(self, kind: str, part: Part, **made: Any) -> Any:
-        if kind in self._instances:
-            return self._instances[kind]
-        check_clear_text(self.host, part, self.tls)
-        return self.host.make(part, **arguments_from(self.settings, kind, self.tls), **made)
+    def _make(self, contract: Callable[..., Made], part: Part, **made: object) -> Made:
+        """Return the part of a kind, given or made; ``contract`` is the kind's, which the host has checked."""
+        given = self._instances.get(part.kind)
+        if given is None:
+            check_clear_text(self.host, part, self.tls)
+            given = self.host.make(part, **arguments_from(self.settings, part.kind, self.tls), **made)
+        return cast(Made, given)
 
     def _make_codecs(self) -> tuple[Codec, ...]:
         wanted = self._instances.get("codec", self.settings.codec)
@@ -110,7 +108,7 @@ class Parts:
             if not isinstance(part, Part):
                 codecs.append(part)
             elif not part.optional or self.host.offers("codec", part.name):
-                codecs += self.host.make(part)
+                codecs += self.host.make_codecs(part)
         return tuple(codecs)
 
     def _broker_maker(self) -> Callable[[], Broker]:
@@ -125,7 +123,7 @@ class Parts:
         }
 
         def make() -> Broker:
-            return cast(Broker, self._make("broker", part, **given))
+            return self._make(Broker, part, **given)
 
         part = self.settings.broker
         if part.source == "default" and not self.host.offers("broker", part.name):
@@ -135,16 +133,13 @@ class Parts:
 
     def make_server(self, codecs: Sequence[Codec]) -> Server:
         """Return the server; ``codecs`` come after the configured ones."""
-        return cast(
+        return self._make(
             Server,
-            self._make(
-                "server",
-                self.settings.server,
-                transport=self.transport,
-                codecs=(*self.codecs, *codecs),
-                middleware=self.host.middleware("handler"),
-                guards=self._guards,
-            ),
+            self.settings.server,
+            transport=self.transport,
+            codecs=(*self.codecs, *codecs),
+            middleware=self.host.middleware("handler"),
+            guards=self._guards,
         )
 
     async def broker(self) -> Broker:

@@ -81,10 +81,10 @@ class DebugCodec(Codec):
     name = "debug"
     content_type = "application/protobuf"
 
-    def supports(self, type: Any) -> bool:
+    def supports(self, type: object) -> bool:
         return type in (HealthRequest, HealthResponse, StatsRequest, StatsResponse)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, HealthRequest | StatsRequest):
             return b""
         if isinstance(value, StatsResponse):

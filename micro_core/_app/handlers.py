@@ -35,7 +35,7 @@ _MARK = "__micro_endpoint__"
 _STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncIterable, collections.abc.AsyncGenerator)
 _LONGEST_DESCRIPTION = 200
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 class EndpointOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ def camel_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[_\W]+", name) if part)
 
 
-def handler_of(function: Callable[..., Any], prefix: str, *, marked_as: Sequence[object] = ()) -> Handler:
+def handler_of(function: Callable[..., object], prefix: str, *, marked_as: Sequence[object] = ()) -> Handler:
     """Return the handler of one function or bound method. Raises `ConfigError` where it cannot be one.
 
     ``marked_as`` are the definitions whose decorators count, the nearest first: by default the function itself.
@@ -154,7 +154,7 @@ def handler_of(function: Callable[..., Any], prefix: str, *, marked_as: Sequence
     )
 
 
-def message_of(function: Callable[..., Any]) -> tuple[Callable[[Context, Any], Any], Any]:
+def message_of(function: Callable[..., object]) -> tuple[Callable[[Context, Any], Any], Any]:
     """Return a subscriber as a function of context and message, and the message's type. Raises `ConfigError`."""
     shape = _Shape(function, function.__qualname__)
     if shape.kind is not HandlerKind.UNARY:
@@ -162,12 +162,12 @@ def message_of(function: Callable[..., Any]) -> tuple[Callable[[Context, Any], A
     return shape.adapted(), shape.request_type
 
 
-def request_picker(function: Callable[..., Any]) -> Callable[..., Any]:
+def request_picker(function: Callable[..., Any]) -> Callable[..., object]:
     """Return a function that takes a handler's arguments, however they are passed, and returns the request."""
     signature, name = inspect.signature(function), _Shape(function, function.__qualname__).request_name
     first = next(iter(signature.parameters), "")
 
-    def pick(*arguments: Any, **named: Any) -> Any:
+    def pick(*arguments: object, **named: object) -> object:
         if len(arguments) == 1 and not named and first == name:
             return arguments[0]
         return signature.bind(*arguments, **named).arguments.get(name)
@@ -191,7 +191,7 @@ def endpoint_of(handler: Handler) -> Endpoint:
 class _Shape:
     """What the signature of a function says."""
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., object], name: str) -> None:
         self._function = function
         self._name = name
         hints = self._hints()
@@ -207,7 +207,7 @@ class _Shape:
         if not gives_stream and not inspect.iscoroutinefunction(function):
             raise ConfigError(f"{name} is not `async def`: make it so, or start its name with an underscore")
 
-    def _hints(self) -> dict[str, Any]:
+    def _hints(self) -> dict[str, object]:
         try:
             return typing.get_type_hints(self._function)
         except NameError as error:
@@ -217,7 +217,7 @@ class _Shape:
         except Exception as error:  # annotations are other people's code
             raise ConfigError(f"{self._name}: its type hints cannot be read: {error!r}") from error
 
-    def _parameters(self, hints: dict[str, Any]) -> tuple[str, str]:
+    def _parameters(self, hints: dict[str, object]) -> tuple[str, str]:
         """Return the names of the parameters for context and request, empty where there is none."""
         context = request = ""
         for parameter in inspect.signature(self._function).parameters.values():
@@ -232,7 +232,7 @@ class _Shape:
                 raise ConfigError(f"{self._name} takes {parameter.name!r} too: a handler takes a request and a Context")
         return context, request
 
-    def adapted(self) -> Callable[[Context, Any], Any]:
+    def adapted(self) -> Callable[[Context, Any], object]:
         """Return the function with the signature that the server calls."""
         function, context_name, request_name = self._function, self._context, self.request_name
         if not request_name and not context_name:
@@ -252,7 +252,7 @@ _KINDS = {
 }
 
 
-def _unwrapped(hint: Any) -> tuple[bool, Any]:
+def _unwrapped(hint: object) -> tuple[bool, object]:
     """Return whether a hint is a stream, and of what."""
     if typing.get_origin(hint) in _STREAMS:
         return True, typing.get_args(hint)[0]

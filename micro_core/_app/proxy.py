@@ -97,7 +97,7 @@ def proxy_class(contract: object) -> type[Proxy]:
 
 
 def _unary(endpoint: ContractEndpoint) -> Method:
-    async def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
+    async def call(self: Proxy, *arguments: object, **named: object) -> Any:
         client: Calling = self._client
         return await client.make_call(self.call_of(endpoint, endpoint.request(*arguments, **named)))
 
@@ -105,7 +105,7 @@ def _unary(endpoint: ContractEndpoint) -> Method:
 
 
 def _server_stream(endpoint: ContractEndpoint) -> Method:
-    async def call(self: Proxy, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
+    async def call(self: Proxy, *arguments: object, **named: object) -> AsyncIterator[Any]:
         client: Calling = self._client
         request = endpoint.request(*arguments, **named)
         async with client.open_stream(self.opening(endpoint)) as stream:
@@ -117,7 +117,7 @@ def _server_stream(endpoint: ContractEndpoint) -> Method:
 
 
 def _client_stream(endpoint: ContractEndpoint) -> Method:
-    async def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
+    async def call(self: Proxy, *arguments: object, **named: object) -> Any:
         client: Calling = self._client
         async with client.open_stream(self.opening(endpoint)) as stream:
             sending = _Sending(stream, endpoint.request(*arguments, **named))
@@ -133,7 +133,7 @@ def _client_stream(endpoint: ContractEndpoint) -> Method:
 
 
 def _bidirectional(endpoint: ContractEndpoint) -> Method:
-    async def call(self: Proxy, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
+    async def call(self: Proxy, *arguments: object, **named: object) -> AsyncIterator[Any]:
         client: Calling = self._client
         async with client.open_stream(self.opening(endpoint)) as stream:
             sending = _Sending(stream, endpoint.request(*arguments, **named))

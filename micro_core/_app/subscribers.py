@@ -42,7 +42,7 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     topic: str
     function: HandleNext
-    message_type: Any
+    message_type: object
     queue: str = ""
     concurrency: int = 1
     retries: int = 3
@@ -52,7 +52,7 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
         check_counts(self.topic, concurrency=self.concurrency, retries=self.retries)
 
     @classmethod
-    def of(cls, function: Callable[..., Any], topic: str | Topic[Any], options: SubscriberOptions) -> Subscriber:
+    def of(cls, function: Callable[..., object], topic: str | Topic[object], options: SubscriberOptions) -> Subscriber:
         """Return the subscriber of a function. Raises `ConfigError` where it cannot be one, or not of that topic."""
         for name in options:
             if name not in SubscriberOptions.__annotations__:
@@ -157,7 +157,7 @@ class _Wanted:
         self.subscriber = subscriber
         self._function = fold(subscriber.function, middleware)
         self._codecs = codecs
-        self._decoders: dict[bytes, Callable[[bytes], Any]] = {}
+        self._decoders: dict[bytes, Callable[[bytes], object]] = {}
 
     async def deliver(self, message: Message, context: Context) -> None:
         content_type = message.headers.get(b"Content-Type", b"application/protobuf")
@@ -166,7 +166,7 @@ class _Wanted:
             decode = self._decoder(media_type(content_type.decode("latin-1")))
         await self._function(context, decode(message.body))
 
-    def _decoder(self, content_type: str) -> Callable[[bytes], Any]:
+    def _decoder(self, content_type: str) -> Callable[[bytes], object]:
         key = content_type.encode("latin-1")
         decode = self._decoders.get(key)
         if decode is None:

@@ -39,7 +39,7 @@ def sync_proxy_class(contract: object) -> type[Proxy]:
 
 
 def _unary(endpoint: ContractEndpoint) -> Method:
-    def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
+    def call(self: Proxy, *arguments: object, **named: object) -> Any:
         client: WaitingClient = self._client
         return client.make_call(self.call_of(endpoint, endpoint.request(*arguments, **named)))
 
@@ -47,7 +47,7 @@ def _unary(endpoint: ContractEndpoint) -> Method:
 
 
 def _server_stream(endpoint: ContractEndpoint) -> Method:
-    def call(self: Proxy, *arguments: Any, **named: Any) -> Iterator[Any]:
+    def call(self: Proxy, *arguments: object, **named: object) -> Iterator[Any]:
         client: WaitingClient = self._client
         with client.open_stream(self.opening(endpoint), [endpoint.request(*arguments, **named)]) as stream:
             yield from stream
@@ -56,7 +56,7 @@ def _server_stream(endpoint: ContractEndpoint) -> Method:
 
 
 def _client_stream(endpoint: ContractEndpoint) -> Method:
-    def call(self: Proxy, *arguments: Any, **named: Any) -> Any:
+    def call(self: Proxy, *arguments: object, **named: object) -> Any:
         client: WaitingClient = self._client
         with client.open_stream(self.opening(endpoint), _iterable(endpoint.request(*arguments, **named))) as stream:
             for reply in stream:
@@ -67,7 +67,7 @@ def _client_stream(endpoint: ContractEndpoint) -> Method:
 
 
 def _bidirectional(endpoint: ContractEndpoint) -> Method:
-    def call(self: Proxy, *arguments: Any, **named: Any) -> Iterator[Any]:
+    def call(self: Proxy, *arguments: object, **named: object) -> Iterator[Any]:
         client: WaitingClient = self._client
         with client.open_stream(self.opening(endpoint), _iterable(endpoint.request(*arguments, **named))) as stream:
             yield from stream

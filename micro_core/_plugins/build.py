@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from micro_core._settings.near_miss import did_you_mean
 from micro_core._settings.secrets import HIDDEN, is_secret
@@ -17,7 +17,7 @@ __all__ = ["build"]
 Built = TypeVar("Built")
 
 
-def build(cls: Callable[..., Built], options: Mapping[str, str], /, **given: Any) -> Built:
+def build(cls: Callable[..., Built], options: Mapping[str, str], /, **given: object) -> Built:
     """Call ``cls`` with ``given`` and with the texts of ``options``, each read as its parameter is annotated.
 
     ``str``, ``int``, ``bool``, ``float`` (a number or a Go duration, in seconds), `Path`, enums, `Literal`, lists and
@@ -32,7 +32,7 @@ def build(cls: Callable[..., Built], options: Mapping[str, str], /, **given: Any
     return cls(**given, **arguments)
 
 
-def _read(cls: Callable[..., Any], name: str, text: str, known: Mapping[str, Any]) -> Any:
+def _read(cls: Callable[..., object], name: str, text: str, known: Mapping[str, object]) -> object:
     if name not in known:
         options = ", ".join(sorted(known)) or "none"
         raise ConfigError(f"{_name(cls)} has no option {name!r}{did_you_mean(name, known)}; its options: {options}")
@@ -45,26 +45,26 @@ def _read(cls: Callable[..., Any], name: str, text: str, known: Mapping[str, Any
         ) from error
 
 
-def _options_of(cls: Callable[..., Any], *, without: Mapping[str, Any]) -> dict[str, Any]:
+def _options_of(cls: Callable[..., object], *, without: Mapping[str, object]) -> dict[str, object]:
     """Return the parameters that a text can be read for, with their annotations."""
     hints = _hints(cls)
     names = [parameter.name for parameter in _parameters(cls) if parameter.name not in without]
     return {name: hints[name] for name in names if name in hints and convertible(hints[name])}
 
 
-def _required(cls: Callable[..., Any]) -> list[str]:
+def _required(cls: Callable[..., object]) -> list[str]:
     return [parameter.name for parameter in _parameters(cls) if parameter.default is parameter.empty]
 
 
-def _parameters(cls: Callable[..., Any]) -> list[inspect.Parameter]:
+def _parameters(cls: Callable[..., object]) -> list[inspect.Parameter]:
     parameters = inspect.signature(cls).parameters.values()
     return [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
 
 
-def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
+def _hints(cls: Callable[..., object]) -> dict[str, object]:
     """Return the annotations; a name that exists for type checkers alone becomes a type that no text is read as."""
     function = cls.__init__ if isinstance(cls, type) else cls  # type: ignore[misc]
-    for_type_checkers: dict[str, Any] = {}
+    for_type_checkers: dict[str, object] = {}
     while True:
         try:
             return typing.get_type_hints(function, localns=for_type_checkers, include_extras=True)
@@ -77,9 +77,9 @@ def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
 class _Unreadable:
     """Stands for a type that is imported under ``TYPE_CHECKING``."""
 
-    def __class_getitem__(cls, item: Any) -> type:
+    def __class_getitem__(cls, item: object) -> type:
         return cls
 
 
-def _name(cls: Callable[..., Any]) -> str:
+def _name(cls: Callable[..., object]) -> str:
     return getattr(cls, "__name__", repr(cls))

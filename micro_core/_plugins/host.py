@@ -11,7 +11,7 @@ import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from micro_core._plugins.arguments import defaults_of
 from micro_core._plugins.entry_points import BUILT_IN, Installed, Wanted, canonical, is_allowed, select
@@ -20,6 +20,7 @@ from micro_core.broker import Broker
 from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.errors import ConfigError, PluginError
+from micro_core.middleware import CallMiddleware, Guard, HandlerMiddleware
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
@@ -76,7 +77,7 @@ class PluginHost:
     def __init__(self, *, allow: Sequence[str] = (), block: Sequence[str] = ()) -> None:
         self._allow = tuple(allow)
         self._block = tuple(block)
-        self._registered: dict[tuple[str, str], Any] = {}
+        self._registered: dict[tuple[str, str], object] = {}
         self._extensions: dict[str, PluginObject] = {}
 
     def __repr__(self) -> str:
@@ -107,7 +108,13 @@ class PluginHost:
         PluginObject(object=plugin, title=f"{kind} {name!r} (registered in code)").check()
         self._registered[kind, name] = plugin
 
-    def make(self, part: Part, **made: Any) -> Any:
+    def make_codecs(self, part: Part) -> tuple[Codec, ...]:
+        """Return the codecs that the plugin which ``part`` names makes. Raises as `make`."""
+        made = self.make(part)
+        assert isinstance(made, tuple)  # as `make` has checked
+        return made
+
+    def make(self, part: Part, **made: object) -> object:
         """Return what the plugin that ``part`` names makes: for a codec a tuple of codecs, else one object of the kind.
 
         ``made`` are the further arguments of the hook, as hookspecs.py lists them: parts made before, and settings;
@@ -165,11 +172,15 @@ class PluginHost:
             _check_extension(plugin)
             self._extensions.setdefault(part.name, plugin)
 
+    @overload
+    def middleware(self, kind: Literal["client", "call"]) -> tuple[CallMiddleware, ...]: ...
+    @overload
+    def middleware(self, kind: Literal["handler", "subscriber"]) -> tuple[HandlerMiddleware, ...]: ...
     def middleware(self, kind: Literal["client", "call", "handler", "subscriber"]) -> tuple[Any, ...]:
         """Return the middleware of the extensions, the outermost first. Raises `PluginError`."""
         return tuple(self._from_extensions(f"{kind}_middleware", Callable, {}))
 
-    def guards(self) -> tuple[Any, ...]:
+    def guards(self) -> tuple[Guard, ...]:
         """Return what the extensions have look at requests, the outermost first. Raises `PluginError`."""
         return tuple(self._from_extensions("guard", Callable, {}))
 
@@ -184,7 +195,7 @@ class PluginHost:
         """Return the contexts that extensions put round a service, the outermost first. Raises `PluginError`."""
         return tuple(self._from_extensions("lifespan", AbstractAsyncContextManager, {"service": service}))
 
-    def _from_extensions(self, hook: str, expected: Any, arguments: dict[str, Any]) -> Iterator[Any]:
+    def _from_extensions(self, hook: str, expected: Any, arguments: dict[str, object]) -> Iterator[Any]:
         for plugin in self._extensions.values():
             for result in call_hook(hook, plugin, (), arguments):
                 if not isinstance(result, expected):
@@ -220,7 +231,7 @@ def _check_used(part: Part, plugin: PluginObject, hook: str) -> None:
         raise PluginConfigError(f"{plugin.title}: it takes no path; write {part.name!r} without one")
 
 
-def _import(plugin: Installed, title: str) -> Any:
+def _import(plugin: Installed, title: str) -> object:
     module, _, attribute = plugin.value.partition(":")
     try:
         imported = importlib.import_module(module.strip())
@@ -272,7 +283,7 @@ def _check_extension(plugin: PluginObject) -> None:
             )
 
 
-def _check_arguments(hook: str, arguments: dict[str, Any]) -> None:
+def _check_arguments(hook: str, arguments: dict[str, object]) -> None:
     if hook not in SPECIFICATIONS:
         raise ConfigError(f"{hook.removeprefix('make_')!r} is no kind of part; kinds: {', '.join(CONTRACTS)}")
     specified = set(inspect.signature(SPECIFICATIONS[hook]).parameters)
@@ -281,7 +292,7 @@ def _check_arguments(hook: str, arguments: dict[str, Any]) -> None:
         raise TypeError(f"{hook} is called with the arguments that hookspecs.py lists; missing or unknown: {differing}")
 
 
-def _checked(kind: str, result: Any, maker: str) -> Any:
+def _checked(kind: str, result: object, maker: str) -> object:
     contract = CONTRACTS[kind]
     if kind == "codec" and isinstance(result, Sequence):
         wrong = next((one for one in result if not isinstance(one, contract)), None)

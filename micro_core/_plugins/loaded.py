@@ -26,7 +26,7 @@ class PluginConfigError(PluginError, ConfigError):
 class PluginObject(msgspec.Struct, frozen=True, kw_only=True):
     """A module, or another object with hook implementations, and the words that errors name it by."""
 
-    object: Any
+    object: object
     title: str
     """``registry 'mdns' of micro-registry-mdns 0.1.0 (from variable MICRO_REGISTRY)``."""
 
@@ -52,13 +52,13 @@ class PluginObject(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(name for one in implementations for name in one.argnames)
 
 
-def hooks_of(plugin: Any) -> dict[str, Mapping[str, Any]]:
+def hooks_of(plugin: object) -> dict[str, Mapping[str, object]]:
     """Return, by hook name, how the implementations in a plugin are marked."""
     marked = {name: getattr(hook, _MARKER) for name, hook in _functions(plugin) if hasattr(hook, _MARKER)}
     return {options.get("specname") or name: options for name, options in marked.items()}
 
 
-def call_hook(hook: str, plugin: PluginObject, around: Sequence[PluginObject], arguments: Mapping[str, Any]) -> Any:
+def call_hook(hook: str, plugin: PluginObject, around: Sequence[PluginObject], arguments: Mapping[str, object]) -> Any:
     """Call one hook on one plugin, within the wrappers of ``around``, the first outermost.
 
     Returns what the hook returned: for a hook without ``firstresult`` a list. Every exception leaves as a
@@ -77,7 +77,7 @@ def call_hook(hook: str, plugin: PluginObject, around: Sequence[PluginObject], a
         raise PluginError(f"{plugin.title}{names}: {hook} raised {type(error).__name__}: {_one_line(error)}") from error
 
 
-def _manager(objects: Sequence[Any]) -> pluggy.PluginManager:
+def _manager(objects: Sequence[object]) -> pluggy.PluginManager:
     """Return a manager of these objects alone. Raises `pluggy.PluginValidationError` for hooks that do not fit."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -87,14 +87,14 @@ def _manager(objects: Sequence[Any]) -> pluggy.PluginManager:
     return manager
 
 
-def _functions(plugin: Any) -> list[tuple[str, Any]]:
+def _functions(plugin: object) -> list[tuple[str, object]]:
     """Return the public functions and methods of a plugin, without executing properties."""
     names = [name for name in dir(plugin) if not name.startswith("_")]
     found = [(name, inspect.getattr_static(plugin, name)) for name in names]
     return [(name, getattr(plugin, name)) for name, value in found if _is_function(value)]
 
 
-def _is_function(value: Any) -> bool:
+def _is_function(value: object) -> bool:
     return inspect.isroutine(value) or isinstance(value, staticmethod | classmethod)
 
 
@@ -107,7 +107,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500] or type(error).__name__
 
 
-def _specifications() -> dict[str, Callable[..., Any]]:
+def _specifications() -> dict[str, Callable[..., object]]:
     functions = inspect.getmembers(hookspecs, inspect.isfunction)
     return {name: function for name, function in functions if hasattr(function, _SPECS)}
 

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import anyio
 import anyio.abc
@@ -23,7 +22,7 @@ log = logging.getLogger("micro.service")
 
 
 def run_process(
-    service: AbstractAsyncContextManager[Any],
+    service: AbstractAsyncContextManager[object],
     serves: Callable[[], bool],
     backend: str,
     settings: Callable[[], Settings],
@@ -49,14 +48,14 @@ def run_process(
         raise SystemExit(str(error)) from error
 
 
-def _options(backend: str) -> dict[str, Any]:
+def _options(backend: str) -> dict[str, object]:
     if backend == "asyncio" and sys.platform != "win32" and importlib.util.find_spec("uvloop") is not None:
         return {"use_uvloop": True}
     return {}
 
 
 async def _until_signal(
-    service: AbstractAsyncContextManager[Any], serves: Callable[[], bool], worker: Worker | None
+    service: AbstractAsyncContextManager[object], serves: Callable[[], bool], worker: Worker | None
 ) -> None:
     """Run the service in a scope that signals cancel; its exceptions leave with their own type."""
     failure = None

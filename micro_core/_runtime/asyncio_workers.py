@@ -258,8 +258,8 @@ class _Rest:
                     raise interruption
                 value = yield waiting_for
             except BaseException as error:
-                step: Callable[[Any], Any] = throw
-                argument: Any = error
+                step: Callable[[Any], object] = throw
+                argument: object = error
             else:
                 step, argument = send, value
             try:

@@ -86,7 +86,7 @@ def from_code(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, G
     }
 
 
-def _known(values: Mapping[str, Any], settings: Iterable[str], where: str) -> dict[str, Any]:
+def _known(values: Mapping[str, object], settings: Iterable[str], where: str) -> dict[str, object]:
     """Return the values that say something. Raises `ConfigError` for a name that is none of ``settings``."""
     known = set(settings) - {"config"}
     for name in values:

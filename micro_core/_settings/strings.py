@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -66,7 +66,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         shown = self._written(addresses, hide_in_mapping(self.options))
         return f"<{self.kind} {shown} from {self.source}>"
 
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
+    def __rich_repr__(self) -> list[tuple[str, object]]:
         return [("", repr(self))]  # the library rich asks structs for their fields, secrets and all
 
     def _written(self, addresses: tuple[str, ...], options: Mapping[str, str]) -> str:

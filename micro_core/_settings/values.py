@@ -22,7 +22,7 @@ _BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "on", "1", "t"), True),
     **dict.fromkeys(("false", "no", "off", "0", "f"), False),
 }
-_COLLECTIONS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
+_COLLECTIONS: Final[Mapping[object, Callable[[list[object]], Any]]] = {
     list: list,
     tuple: tuple,
     set: set,
@@ -49,7 +49,7 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def convert(text: str, annotation: Any) -> Any:
+def convert(text: str, annotation: object) -> object:
     """Return ``text`` as a value of the annotated type. Raises ValueError where it is none; `valid` says what is."""
     annotation = _plain(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -66,7 +66,7 @@ def convert(text: str, annotation: Any) -> Any:
     return _CONVERTERS[annotation](text)
 
 
-def convertible(annotation: Any) -> bool:
+def convertible(annotation: object) -> bool:
     """Tell whether a text can be read as the annotated type."""
     annotation = _plain(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -80,7 +80,7 @@ def convertible(annotation: Any) -> bool:
     return annotation in _CONVERTERS or (isinstance(annotation, type) and issubclass(annotation, Enum))
 
 
-def valid(annotation: Any) -> str:
+def valid(annotation: object) -> str:
     """Return, for people, what a text of the annotated type looks like."""
     annotation = _plain(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -95,16 +95,16 @@ def valid(annotation: Any) -> str:
     return _DESCRIPTIONS[annotation]
 
 
-def _plain(annotation: Any) -> Any:
+def _plain(annotation: object) -> object:
     """Return what an `Annotated` type annotates."""
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
 
 
-def _is_union(origin: Any) -> bool:
+def _is_union(origin: object) -> bool:
     return origin in (typing.Union, types.UnionType)
 
 
-def _convert_to_union(text: str, members: tuple[Any, ...]) -> Any:
+def _convert_to_union(text: str, members: tuple[object, ...]) -> object:
     if not text and types.NoneType in members and str not in members:
         return None
     for member in members:
@@ -120,7 +120,7 @@ def _members(enumeration: type[Enum]) -> dict[str, Enum]:
     return {str(member.value): member for member in enumeration}
 
 
-def _one_of(choices: Mapping[str, Any], text: str) -> Any:
+def _one_of(choices: Mapping[str, object], text: str) -> object:
     if text not in choices:
         raise ValueError("not among the choices")
     return choices[text]
@@ -138,14 +138,14 @@ def _boolean(text: str) -> bool:
     return _BOOLEANS[text.lower()]
 
 
-_CONVERTERS: Final[Mapping[Any, Callable[[str], Any]]] = {
+_CONVERTERS: Final[Mapping[object, Callable[[str], object]]] = {
     str: str,
     int: _whole,
     float: parse_duration,
     bool: _boolean,
     Path: Path,
 }
-_DESCRIPTIONS: Final[Mapping[Any, str]] = {
+_DESCRIPTIONS: Final[Mapping[object, str]] = {
     str: "any text",
     int: "a whole number",
     float: "a number (of seconds, where it is a time) or a duration such as 500ms, 5s or 1m",

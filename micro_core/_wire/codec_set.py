@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import isclass
-from typing import Any
 
 from micro_core.codec import Codec, Framing
 from micro_core.errors import BadRequest, EncodeError, Executed, MicroError
@@ -26,8 +25,8 @@ class CodecSet:
     def __init__(self, codecs: Sequence[Codec]) -> None:
         self._codecs = tuple(codecs)
         self._content_types = frozenset(codec.content_type for codec in codecs)
-        self._by_type: dict[Any, Codec] = {}
-        self._by_both: dict[tuple[str, Any], Codec] = {}
+        self._by_type: dict[object, Codec] = {}
+        self._by_both: dict[tuple[str, object], Codec] = {}
 
     def __repr__(self) -> str:
         return f"CodecSet({', '.join(codec.name for codec in self._codecs)})"
@@ -42,7 +41,7 @@ class CodecSet:
         framings = (codec.framing for codec in self._codecs if codec.content_type == plain)
         return next((framing for framing in framings if framing is not None), None)
 
-    def for_type(self, type: Any) -> Codec:
+    def for_type(self, type: object) -> Codec:
         """Return the codec by which values of ``type`` travel when nobody asks for another.
 
         That is the first to which the type is native, else the first that supports it; never a legacy one.
@@ -56,7 +55,7 @@ class CodecSet:
         except TypeError:  # an unhashable annotation
             return self._choose(type)
 
-    def find(self, content_type: str, type: Any) -> Codec:
+    def find(self, content_type: str, type: object) -> Codec:
         """Return the codec that codes ``type`` in ``content_type``; legacy content types are found too.
 
         Parameters (``; charset=utf-8``) and capitals make no difference, and are not kept: peers invent any number.
@@ -73,7 +72,7 @@ class CodecSet:
         except TypeError:
             return self._search(media_type(content_type), type)
 
-    def _choose(self, type: Any) -> Codec:
+    def _choose(self, type: object) -> Codec:
         candidates = [codec for codec in self._codecs if codec.framing is None and codec.supports(type)]
         for codec in candidates:
             if codec.native(type):
@@ -84,7 +83,7 @@ class CodecSet:
             f"no codec for {_name(type)}; {'; '.join(self._reasons(type))}{_hint(type)}", executed=Executed.NO
         )
 
-    def _search(self, content_type: str, type: Any) -> Codec:
+    def _search(self, content_type: str, type: object) -> Codec:
         for codec in self._codecs:
             if codec.content_type == content_type and codec.supports(type):
                 return codec
@@ -96,7 +95,7 @@ class CodecSet:
             executed=Executed.NO,
         )
 
-    def _reasons(self, type: Any) -> list[str]:
+    def _reasons(self, type: object) -> list[str]:
         """Ask every codec why it refuses; each says so when it is asked for a decoder."""
         reasons = []
         for codec in self._codecs:
@@ -108,11 +107,11 @@ class CodecSet:
         return reasons or ["no codec is selected"]
 
 
-def _name(type: Any) -> str:
+def _name(type: object) -> str:
     return type.__qualname__ if isclass(type) else str(type)
 
 
-def _hint(type: Any) -> str:
+def _hint(type: object) -> str:
     if hasattr(type, "DESCRIPTOR") and hasattr(type, "SerializeToString"):
         return " (it is a protobuf message: pip install micro-codec-proto)"
     return ""

@@ -66,7 +66,7 @@ class LiveContext(ssl.SSLContext):
     Files that cannot be read later are logged, and the connection is made with what they held before.
     """
 
-    def __new__(cls, **_: Any) -> Self:
+    def __new__(cls, **_: object) -> Self:
         """Make the context that event loops and libraries see; nothing is negotiated by itself."""
         return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
 

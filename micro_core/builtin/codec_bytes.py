@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
-from typing import Any
 
 from micro_core.codec import Codec
 from micro_core.errors import ConfigError, EncodeError
@@ -21,20 +20,20 @@ class BytesCodec(Codec):
     name = "bytes"
     content_type = "application/octet-stream"
 
-    def supports(self, type: Any) -> bool:
+    def supports(self, type: object) -> bool:
         return type in (*_BYTES, NoneType, None)
 
-    def native(self, type: Any) -> bool:
+    def native(self, type: object) -> bool:
         return type in _BYTES
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, _BYTES):
             return bytes(value)
         if value is None:
             return b""
         raise EncodeError(f"{self.content_type} takes bytes, not {type(value).__qualname__}")
 
-    def decoder(self, type: Any) -> Callable[[bytes], Any]:
+    def decoder(self, type: object) -> Callable[[bytes], object]:
         if not self.supports(type):
             raise ConfigError("takes bytes, bytearray and memoryview alone")
         return _nothing if type in (NoneType, None) else _constructors[type]
@@ -44,7 +43,7 @@ def _nothing(body: bytes) -> None:
     return None
 
 
-_constructors: Mapping[Any, Callable[[bytes], Any]] = {kind: kind for kind in _BYTES}
+_constructors: Mapping[object, Callable[[bytes], object]] = {kind: kind for kind in _BYTES}
 
 
 @hookimpl

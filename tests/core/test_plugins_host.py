@@ -262,7 +262,7 @@ def test_hooks_that_an_extension_does_not_have_give_nothing() -> None:
     host = host_with_extensions(a=Tracing("a", []))
     host.use_extensions(extensions("a"))
 
-    assert host.middleware("call") == host.middleware("handler") == host.middleware("subscriber") == ()
+    assert (host.middleware("call"), host.middleware("handler"), host.middleware("subscriber")) == ((), (), ())
 
 
 def test_lifespans_get_the_service() -> None:

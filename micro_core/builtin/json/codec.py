@@ -36,13 +36,13 @@ class JsonCodec(Codec):
     def __init__(self) -> None:
         self._encode = msgspec.json.Encoder(enc_hook=encode_model).encode
 
-    def supports(self, type: Any) -> bool:
+    def supports(self, type: object) -> bool:
         return not why_not(type)
 
-    def native(self, type: Any) -> bool:
+    def native(self, type: object) -> bool:
         return type is None or type is NoneType
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         try:
             body = self._encode(value)
         except RecursionError as error:
@@ -56,10 +56,10 @@ class JsonCodec(Codec):
             )
         return body
 
-    def decoder(self, type: Any) -> Callable[[bytes], Any]:
+    def decoder(self, type: object) -> Callable[[bytes], Any]:
         read = json_reader(with_defaults(type, decode_function(type)), type)
 
-        def decode(body: bytes) -> Any:
+        def decode(body: bytes) -> object:
             return read(body) if body else _zero(read)
 
         return decode
@@ -73,11 +73,11 @@ class JsonRpcCodec(JsonCodec):
     legacy_content_type = ""
     framing = JsonRpcFraming()
 
-    def native(self, type: Any) -> bool:
+    def native(self, type: object) -> bool:
         return False
 
 
-def _zero(read: Callable[[bytes], Any]) -> Any:
+def _zero(read: Callable[[bytes], object]) -> object:
     for zero in _ZEROS:
         try:
             return read(zero)

@@ -25,7 +25,7 @@ class _Plan(NamedTuple):
     """Fields that hold, or may hold, further such objects."""
 
 
-def with_defaults(type: Any, decode: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
+def with_defaults(type: object, decode: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
     """Return ``decode``, which reads ``type``, such that each dataclass it makes holds all of its fields itself.
 
     It is ``decode`` itself where no class needs that: no dataclass, none with a default, or all with slots.
@@ -61,7 +61,7 @@ def with_defaults(type: Any, decode: Callable[[bytes], Read]) -> Callable[[bytes
 _CONTAINERS = (list, tuple, set, frozenset)
 
 
-def _plans(type: Any) -> dict[Any, _Plan]:
+def _plans(type: object) -> dict[object, _Plan]:
     """Return the plans of all classes within ``type`` that are concerned; pydantic's fill in what they leave out."""
     try:
         root = type_info(type)
@@ -78,7 +78,7 @@ def _plans(type: Any) -> dict[Any, _Plan]:
     return plans
 
 
-def _concerned(root: Any) -> bool:
+def _concerned(root: object) -> bool:
     return any(
         isinstance(node, DataclassType) and _class_defaults(get_origin(node.cls) or node.cls) for node in parts_of(root)
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from micro_core.builtin.json.reader import json_reader
@@ -57,7 +55,7 @@ def _text(text: str) -> bytes:
     return msgspec.json.encode(text.encode(errors="replace").decode())
 
 
-def _number(id: Any) -> int:
+def _number(id: object) -> int:
     """Return an id as the number that it is; errors have an empty one."""
     if not id:
         return 0

@@ -56,7 +56,7 @@ class Faults(NamedTuple):
         return {"faults": [fault._asdict() for fault in self.found], "complete": self.complete}
 
 
-def faults_of(body: bytes, type: Any, error: Exception, hook: Callable[[Any, Any], Any]) -> Faults:
+def faults_of(body: bytes, type: object, error: Exception, hook: Callable[[object, Any], object]) -> Faults:
     """Return what is wrong with ``body``, which is JSON; ``error`` is what reading it as ``type`` raised.
 
     ``hook`` reads what msgspec does not know, as its ``dec_hook``.
@@ -83,12 +83,12 @@ class _Enough(Exception):
 class _Search:
     """Walks a document along its type."""
 
-    def __init__(self, hook: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, hook: Callable[[object, Any], object]) -> None:
         self._hook = hook
         self.found: list[Fault] = []
         self.complete = True
 
-    def visit(self, value: Any, type: Any, path: str) -> None:
+    def visit(self, value: object, type: object, path: str) -> None:
         """Add the faults of ``value``. Raises `_Enough`."""
         try:
             msgspec.convert(value, type, str_keys=True, dec_hook=self._hook)
@@ -111,7 +111,7 @@ class _Search:
         if len(self.found) == before:  # no part is wrong, but the whole: too long, of a wrong tag
             self._add(error, None, path)
 
-    def _add(self, error: msgspec.ValidationError, value: Any, path: str) -> None:
+    def _add(self, error: msgspec.ValidationError, value: object, path: str) -> None:
         told = _told(error, path)
         self.complete = self.complete and (len(told) > 1 or not isinstance(value, dict | list) or told[0].path == path)
         self.found += told
@@ -119,14 +119,14 @@ class _Search:
 
 class _Part(NamedTuple):
     step: str | int
-    value: Any
-    type: Any
+    value: object
+    type: object
 
 
 _ABSENT = object()
 
 
-def _parts(value: Any, type: Any) -> Iterator[_Part] | None:
+def _parts(value: object, type: Any) -> Iterator[_Part] | None:
     """Return what ``value`` is made of, each with its type; None where it is one thing, or its type is unclear."""
     if (origin := typing.get_origin(type)) is typing.Annotated:
         type, origin = type.__origin__, typing.get_origin(type.__origin__)
@@ -150,7 +150,7 @@ _SEQUENCES = (list, set, frozenset, tuple, abc.Sequence, abc.MutableSequence, ab
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 
-def _fields(value: dict[str, Any], type: Any) -> Iterator[_Part] | None:
+def _fields(value: dict[str, object], type: object) -> Iterator[_Part] | None:
     info = inspect.type_info(type)
     if not isinstance(info, inspect.StructType | inspect.DataclassType | inspect.TypedDictType):
         return None
@@ -162,7 +162,7 @@ def _fields(value: dict[str, Any], type: Any) -> Iterator[_Part] | None:
     )
 
 
-def _bare(hint: Any) -> Any:
+def _bare(hint: object) -> object:
     """Return a type without what says something of its field alone."""
     while typing.get_origin(hint) in (typing.Required, typing.NotRequired, typing.Final):
         (hint,) = typing.get_args(hint)
@@ -173,7 +173,7 @@ def _told(error: Exception, path: str) -> list[Fault]:
     """Return what an exception of msgspec's or pydantic's says, below ``path``."""
     match = _PLACE.fullmatch(str(error))
     assert match  # the pattern fits any text
-    cause: Any = error.__cause__ if isinstance(error, msgspec.ValidationError) else error
+    cause: object = error.__cause__ if isinstance(error, msgspec.ValidationError) else error
     path += match["path"] or "" if cause is not error else ""
     if hasattr(cause, "errors"):  # pydantic's
         faults = cause.errors(include_url=False, include_input=False)

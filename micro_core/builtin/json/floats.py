@@ -7,7 +7,6 @@ import re
 from collections.abc import Hashable, Iterator
 from functools import lru_cache
 from types import NoneType
-from typing import Any
 
 import msgspec
 from msgspec.inspect import AnyType, CustomType, FloatType, type_info
@@ -26,7 +25,7 @@ def no_number_in(value: object) -> str:
 
     Called for replies that are full of None too, so the search is msgspec's; only what it finds is looked at in Python.
     """
-    kind: Any = type(value)
+    kind: object = type(value)
     if not _may_hold_floats(kind):
         return ""
     try:
@@ -47,7 +46,7 @@ def _may_hold_floats(kind: Hashable) -> bool:
         return True
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return a pydantic model's fields; what else is no JSON was refused before."""
     return value.model_dump() if hasattr(value, "model_dump") else str(value)
 
@@ -55,7 +54,7 @@ def _plain(value: Any) -> Any:
 _pack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
-def _places(value: Any, path: str) -> Iterator[str]:
+def _places(value: object, path: str) -> Iterator[str]:
     if isinstance(value, float) and not math.isfinite(value):
         yield f"field '{path}' is {value}" if path else f"it is {value}"
     elif isinstance(value, dict):

@@ -18,7 +18,7 @@ __all__ = ["decode_function", "decode_model", "encode_model", "parts_of", "why_n
 _BYTES = (bytes, bytearray, memoryview)
 
 
-def why_not(type: Any) -> str:
+def why_not(type: object) -> str:
     """Return why values of ``type`` cannot be JSON; empty where they can."""
     if type in (None, NoneType, Any):
         return ""
@@ -36,7 +36,7 @@ def why_not(type: Any) -> str:
     return f"JSON cannot hold {', '.join(dict.fromkeys(unknown))}" if unknown else ""
 
 
-def decode_function(type: Any) -> Callable[[bytes], Any]:
+def decode_function(type: object) -> Callable[[bytes], object]:
     """Return what reads ``type`` from JSON: msgspec where it can, pydantic its own models and unions of them.
 
     Raises `ConfigError` where JSON cannot hold the type.
@@ -51,7 +51,7 @@ def decode_function(type: Any) -> Callable[[bytes], Any]:
     return _by_pydantic(type)
 
 
-def _why_not_by_pydantic(type: Any, msgspec_says: str) -> str:
+def _why_not_by_pydantic(type: object, msgspec_says: str) -> str:
     """Return why pydantic cannot read what msgspec does not take; what holds no model is none of its business."""
     if not _names_models(type, set()):
         return msgspec_says
@@ -63,37 +63,37 @@ def _why_not_by_pydantic(type: Any, msgspec_says: str) -> str:
     return ""
 
 
-def _by_pydantic(type: Any) -> Callable[[bytes], Any]:
+def _by_pydantic(type: object) -> Callable[[bytes], object]:
     """Return what reads ``type`` by pydantic's rules for JSON, bytes as base64, as everywhere."""
     pydantic = sys.modules["pydantic"]
     if _is_model(type):
-        function: Callable[[bytes], Any] = pydantic.TypeAdapter(type).validate_json
+        function: Callable[[bytes], object] = pydantic.TypeAdapter(type).validate_json
         return function
     body: Any = new_class("Body", (pydantic.RootModel[type],), {"val_json_bytes": "base64"})
 
-    def read(document: bytes) -> Any:
+    def read(document: bytes) -> object:
         return body.model_validate_json(document).root
 
     return read
 
 
-def encode_model(value: Any) -> Any:
+def encode_model(value: Any) -> object:
     """Return the JSON of a pydantic model; raises TypeError for anything else (msgspec's ``enc_hook``)."""
     if _is_model(type(value)):
         return msgspec.Raw(value.model_dump_json(by_alias=True).encode())
     raise TypeError(f"{type(value).__qualname__} is no type that JSON knows")
 
 
-def decode_model(type: Any, value: Any) -> Any:
+def decode_model(type: Any, value: object) -> object:
     """Read a model inside of something else (msgspec's ``dec_hook``), by pydantic's rules for JSON."""
     return type.model_validate_json(msgspec.json.encode(value))
 
 
-def _is_model(type: Any) -> bool:
+def _is_model(type: object) -> bool:
     return isclass(type) and hasattr(type, "__pydantic_core_schema__") and "pydantic" in sys.modules
 
 
-def _names_models(type: Any, seen: set[Any]) -> bool:
+def _names_models(type: object, seen: set[object]) -> bool:
     """Tell whether a pydantic model stands anywhere in ``type``."""
     if _is_model(type):
         return True
@@ -105,7 +105,7 @@ def _names_models(type: Any, seen: set[Any]) -> bool:
     return any(_names_models(hint, seen) for hint in hints)
 
 
-def _hints(kind: type) -> list[Any]:
+def _hints(kind: type) -> list[object]:
     if not hasattr(kind, "__annotations__"):
         return []
     try:
@@ -114,7 +114,7 @@ def _hints(kind: type) -> list[Any]:
         return []
 
 
-def parts_of(root: Any) -> Iterator[Any]:
+def parts_of(root: object) -> Iterator[object]:
     """Walk a type and all that it is made of, each once: types may refer to themselves."""
     seen: set[int] = set()
     pending = [root]

@@ -27,7 +27,7 @@ _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _TEXT = re.compile(rb'"[^"]*(?:"|\Z)')
 
 
-def json_reader(decode: Callable[[bytes], Read], type: Any = Any) -> Callable[[bytes], Read]:
+def json_reader(decode: Callable[[bytes], Read], type: object = Any) -> Callable[[bytes], Read]:
     """Return ``decode``, which reads ``type``, with its input bounded, and with `DecodeError` as its only error.
 
     Of a document that does not fit, the error tells every fault: in its text, and as JSON in its details.
@@ -69,7 +69,7 @@ def _has_many_brackets(body: bytes) -> bool:
     return False
 
 
-def _explained(error: Exception, body: bytes, type: Any) -> DecodeError:
+def _explained(error: Exception, body: bytes, type: object) -> DecodeError:
     """Return what is wrong with the document, the fields first where it is some."""
     if isinstance(error, UnicodeDecodeError):
         return DecodeError(f"malformed JSON: no UTF-8 at byte {error.start}")

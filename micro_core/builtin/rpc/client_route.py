@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from micro_core._wire.codec_set import CodecSet
 from micro_core.client import Call
 from micro_core.codec import Codec, Framing
@@ -31,7 +29,7 @@ class Route:
     __slots__ = ("_codec", "_headers", "_legacy", "decode", "encode", "opening")
 
     def __init__(
-        self, headers: Headers, codec: Codec, legacy: Codec | None, response: Codec, response_type: Any
+        self, headers: Headers, codec: Codec, legacy: Codec | None, response: Codec, response_type: object
     ) -> None:
         self._headers = headers
         self._codec = codec

@@ -28,8 +28,8 @@ class ServerRoute:
         middleware: Sequence[HandlerMiddleware],
     ) -> None:
         self.handler = handler
-        self.decode: Callable[[bytes], Any] = request.decoder(handler.request_type)
-        self.encode: Callable[[Any], bytes] = response.encode
+        self.decode: Callable[[bytes], object] = request.decoder(handler.request_type)
+        self.encode: Callable[[object], bytes] = response.encode
         self.framing: Framing | None = request.framing
         self.head = Head({b"Content-Type": content_type})
         self.middleware = middleware

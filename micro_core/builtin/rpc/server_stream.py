@@ -33,10 +33,10 @@ class _Requests:
         self._route = route
         self._ended = False
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[object]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> object:
         if self._ended:
             raise StopAsyncIteration
         message = await self._stream.receive()
@@ -93,7 +93,7 @@ class StreamExchange(Fence):
         self.started = True
         await fold(self._drive, route.middleware)(context, argument)
 
-    async def _drive(self, context: Context, argument: Any) -> None:
+    async def _drive(self, context: Context, argument: object) -> None:
         handler = self.route.handler
         if handler.kind in (HandlerKind.UNARY, HandlerKind.CLIENT_STREAM):
             await self._send(await handler.function(context, argument))
@@ -111,7 +111,7 @@ class StreamExchange(Fence):
         text = self.request.headers.get(b"Micro-Id", b"")
         return int(text) if text.isdigit() and len(text) < 20 else 0
 
-    async def _send(self, reply: Any) -> None:
+    async def _send(self, reply: object) -> None:
         try:
             body = self.route.encode(reply)
         except MicroError as error:
