@@ -17,7 +17,7 @@ __all__ = ["Follower"]
 
 log = logging.getLogger("micro.registry")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds before a watch that broke is begun again; doubled each time, and up to a half longer by chance."""
 
 
@@ -116,6 +116,6 @@ class Follower:
 
     def _remove(self, key: tuple[str, str], record: Record) -> None:
         known = self._known.get(key)
-        if known is not None and known.version == record.version:  # else it has moved on to another version
-            del self._known[key]
-            self._tell(Change(kind=ChangeKind.DELETE, record=known))
+        if known is None or known.version == record.version:  # else it has moved on to another version
+            self._known.pop(key, None)
+            self._tell(Change(kind=ChangeKind.DELETE, record=known or record))

@@ -46,8 +46,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec(firstresult=True)
-def make_registry(name: str, address: Sequence[str], path: str, options: Mapping[str, str]) -> Registry:
-    """Return a registry."""
+def make_registry(name: str, address: Sequence[str], path: str, options: Mapping[str, str], tls: Tls) -> Registry:
+    """Return a registry; ``tls`` is what it presents to its server and whom it trusts, as of a transport.
+
+    One that has a server takes ``tls``, and speaks clear text only where `Tls.check_clear_text` lets it.
+    """
 
 
 @hookspec(firstresult=True)
@@ -80,9 +83,13 @@ def make_broker(
     tls: Tls,
     guards: Sequence[Guard],
     credentials: Mapping[str, str],
+    register_ttl: float,
+    register_interval: float,
 ) -> Broker:
     """Return a broker; ``registry`` is where it may announce and find subscribers, ``tls`` as of a transport.
 
+    What it announces there holds for ``register_ttl`` seconds and is renewed every ``register_interval``, as the
+    service's own record is: `micro_core.registrar.Registrar` does that.
     A broker that listens asks each of ``guards`` before it reads what is posted, and posts with the headers in
     ``credentials``, which are no part of a message.
     """

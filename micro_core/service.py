@@ -28,8 +28,9 @@ from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.config import Settings
 from micro_core.context import Context
-from micro_core.errors import Closed, ConfigError, EncodeError, MicroError, RegistryError
+from micro_core.errors import Closed, ConfigError, EncodeError, RegistryError
 from micro_core.message import Topic
+from micro_core.registrar import Registrar
 from micro_core.registry import Node, Record, Registry
 from micro_core.selector import Selector
 from micro_core.server import Handler, Running, Server
@@ -48,8 +49,6 @@ Hook = TypeVar("Hook", bound=Callable[[], object])
 
 FIRST_PAUSE = 0.5
 """Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
-GOODBYE_SECONDS = 5.0
-"""How long taking itself out of the registry may hold up a stop."""
 
 
 class Subscribing(Protocol[Payload]):
@@ -310,7 +309,7 @@ class Service:
             record = self._record(parts, server, running)
             self._running, self._node = running, record.nodes[0]
             stack.callback(self._stopped)
-            await stack.enter_async_context(self._registered(parts, record, tasks))
+            await stack.enter_async_context(self._registered(parts, record))
             log.info("%s serves at %s, for %s", self.name, running.address, reach(running.address))
             await self._call_hooks("after_start")
             stack.push_async_callback(self._call_hooks, "before_stop")
@@ -347,6 +346,8 @@ class Service:
             try:
                 await stack.enter_async_context(broker.subscribe(subscription))
             except RegistryError as error:
+                if error.permanent:
+                    raise
                 log.warning("%s: topic %s is not announced yet: %s", self.name, subscription.topic, error)
                 tasks.start_soon(self._subscribe_later, parts, broker, subscription)
             yield
@@ -381,40 +382,17 @@ class Service:
         )
 
     @asynccontextmanager
-    async def _registered(self, parts: Parts, record: Record, tasks: OwnedTasks) -> AsyncIterator[None]:
-        """Be in the registry, renewed; a registry that is down is tried again and holds nothing up."""
-        settings, registry, pause = parts.settings, parts.registry, parts.settings.register_interval
-        try:
-            await registry.register(record, ttl=settings.register_ttl)
-        except RegistryError as error:
-            log.warning("%s is not registered yet, and goes on trying: %s", self.name, error)
-            pause = min(pause, FIRST_PAUSE)
-        renewing = anyio.CancelScope()
-        tasks.start_soon(self._renew, parts, record, pause, renewing)
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            with anyio.CancelScope(shield=True), anyio.move_on_after(GOODBYE_SECONDS):
-                try:
-                    await registry.deregister(record)
-                except MicroError as error:
-                    log.warning("%s could not deregister: %s", self.name, error)
-            await anyio.sleep(settings.linger)
-
-    async def _renew(self, parts: Parts, record: Record, pause: float, scope: anyio.CancelScope) -> None:
-        """Register again each interval, and sooner where the registry was down."""
-        interval, ttl = parts.settings.register_interval, parts.settings.register_ttl
-        with scope:
-            while True:
-                await anyio.sleep(pause)
-                try:
-                    await parts.registry.register(record, ttl=ttl)
-                except MicroError as error:
-                    pause = min(max(pause, FIRST_PAUSE) * 2 if pause < interval else FIRST_PAUSE, interval)
-                    log.warning("%s: registering again failed, next try in %.1f s: %s", self.name, pause, error)
-                else:
-                    pause = interval
+    async def _registered(self, parts: Parts, record: Record) -> AsyncIterator[None]:
+        """Be in the registry; one that is down holds nothing up."""
+        settings = parts.settings
+        keeping = Registrar(parts.registry, ttl=settings.register_ttl, interval=settings.register_interval)
+        async with keeping as registrar:
+            await registrar.register(record)
+            try:
+                yield
+            finally:
+                await registrar.deregister(record)
+                await anyio.sleep(settings.linger)
 
     # Its process
 

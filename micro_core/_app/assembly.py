@@ -120,6 +120,8 @@ class Parts:
             "registry": self.registry,
             "guards": self._guards,
             "credentials": self.host.credentials(),
+            "register_ttl": self.settings.register_ttl,
+            "register_interval": self.settings.register_interval,
         }
 
         def make() -> Broker:

@@ -29,6 +29,7 @@ _TLS: Final = Argument(
 )  # fmt: skip
 
 ARGUMENTS: Final[Mapping[str, Mapping[str, Argument]]] = {
+    "registry": {"tls": _TLS},
     "transport": {
         "pool_size": Argument(default=100, settings=("client_pool_size",)),
         "pool_ttl": Argument(default=60.0, settings=("client_pool_ttl",)),
@@ -38,6 +39,8 @@ ARGUMENTS: Final[Mapping[str, Mapping[str, Argument]]] = {
         "tls": _TLS,
         "guards": Argument(default=()),
         "credentials": Argument(default=MappingProxyType({})),
+        "register_ttl": Argument(default=60.0),
+        "register_interval": Argument(default=30.0),
     },
     "client": {"middleware": Argument(default=()), "defaults": Argument(default=ClientDefaults())},
     "server": {"middleware": Argument(default=()), "guards": Argument(default=())},

@@ -25,27 +25,23 @@ from micro_core import (
     ConfigError,
     Message,
     PublishStats,
-    Record,
     Registry,
-    RegistryError,
     Subscription,
     Tls,
 )
 from micro_core.address import advertised
 from micro_core.middleware import Guard
+from micro_core.registrar import Registrar
 from micro_core.tasks import OwnedTasks
 
 if TYPE_CHECKING:
     import httpx
 
-    from micro_broker_http.publishing.directory import Directory
     from micro_broker_http.publishing.publisher import Publisher
     from micro_broker_http.subscribing.listener import Listener
 
 __all__ = ["HttpBroker"]
 
-REGISTER_EVERY = 30.0
-TTL = 60.0
 PROTOCOLS = ("h2", "http/1.1")
 """What is offered by ALPN."""
 LAST_MOMENTS = 5.0
@@ -80,6 +76,8 @@ class HttpBroker(Broker):
         tls: Tls | None = None,
         guards: Sequence[Guard] = (),
         credentials: Mapping[str, str] = MappingProxyType({}),
+        register_ttl: float = 60.0,
+        register_interval: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = randomness.random,
@@ -91,7 +89,7 @@ class HttpBroker(Broker):
         if self._listening_tls is None:
             self._tls.check_clear_text(address, "the broker's listener at")
         self._credentials = credentials
-        self._registry = registry
+        self._registrar = Registrar(registry, ttl=register_ttl, interval=register_interval, random=random)
         self._address = address
         self._advertise = advertise
         self._confirm_timeout = confirm_timeout
@@ -142,6 +140,7 @@ class HttpBroker(Broker):
         context = self._calling_tls or self._tls.for_client(PROTOCOLS)
         self._publisher = self._make_publisher(lambda: PostClient(self._tls, context, self._credentials))
         await self._tasks.__aenter__()
+        await self._registrar.__aenter__()
         self._tasks.start_soon(self._listener.run)
         log.info("broker listens at %s, registered as %s", bound_address(listening), self._url)
         return self
@@ -166,44 +165,20 @@ class HttpBroker(Broker):
             id=id, topic=subscription.topic, queue=subscription.queue, address=self._url, secure=self._tls.listens
         )
         self._app.inboxes[id] = inbox
-        renewal = anyio.CancelScope()
         workers = Workers(inbox, subscription.concurrency)
         try:
-            await self._register(published, directory)
+            for record in published:
+                await self._registrar.register(record)
+                directory.apply(Change(kind=ChangeKind.UPDATE, record=record))
             workers.start(self._tasks)
-            self._tasks.start_soon(self._renew, renewal, published)
             yield
         finally:
             with anyio.CancelScope(shield=True):
-                renewal.cancel()
-                await self._deregister(published, directory)
+                for record in published:
+                    directory.apply(Change(kind=ChangeKind.DELETE, record=record))
+                    await self._registrar.deregister(record)
                 await workers.drain(self._drain_timeout)
             self._app.inboxes.pop(id, None)
-
-    async def _register(self, published: list[Record], directory: Directory) -> None:
-        for record in published:
-            await self._registry.register(record, ttl=TTL)
-        for record in published:
-            directory.apply(Change(kind=ChangeKind.UPDATE, record=record))
-
-    async def _renew(self, scope: anyio.CancelScope, published: list[Record]) -> None:
-        with scope:
-            while True:
-                await self._sleep(REGISTER_EVERY)
-                try:
-                    for record in published:
-                        await self._registry.register(record, ttl=TTL)
-                except RegistryError as error:
-                    log.warning("a subscription could not be renewed, it is tried again: %s", error)
-
-    async def _deregister(self, published: list[Record], directory: Directory) -> None:
-        with anyio.move_on_after(LAST_MOMENTS):
-            for record in published:
-                directory.apply(Change(kind=ChangeKind.DELETE, record=record))
-                try:
-                    await self._registry.deregister(record)
-                except (RegistryError, Closed) as error:
-                    log.warning("a subscription could not be taken back: %s", error)
 
     async def flush(self) -> int:
         return 0 if self._publisher is None else await self._publisher.flush()
@@ -234,6 +209,7 @@ class HttpBroker(Broker):
             with anyio.move_on_after(LAST_MOMENTS, shield=True):
                 if self._listener:
                     await self._listener.stop()
+                await self._registrar.aclose()
                 await self._tasks.aclose()
 
     async def __aexit__(
@@ -242,6 +218,7 @@ class HttpBroker(Broker):
         try:
             await self._close(self._drain_timeout)
         finally:
+            await self._registrar.aclose()
             await self._tasks.aclose()
 
     def __repr__(self) -> str:

@@ -20,6 +20,8 @@ def make_broker(
     tls: Tls,
     guards: Sequence[Guard],
     credentials: Mapping[str, str],
+    register_ttl: float,
+    register_interval: float,
 ) -> Broker:
     """Return a broker that listens at the one address given, or at any port of 127.0.0.1."""
     if len(address) > 1:
@@ -32,5 +34,7 @@ def make_broker(
         tls=own,
         guards=guards,
         credentials=credentials,
+        register_ttl=register_ttl,
+        register_interval=register_interval,
         address=address[0] if address else "127.0.0.1:0",
     )

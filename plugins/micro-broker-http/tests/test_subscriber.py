@@ -5,7 +5,9 @@ import anyio.lowlevel
 import pytest
 
 from micro_broker_http import HttpBroker
-from micro_core import SYNC, ConfigError, Message, PublishError, Subscription
+from micro_core import SYNC, ConfigError, Message, PublishError, RegistryError, Service, Subscription
+from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.registry import MemoryRegistry
 
 pytestmark = pytest.mark.anyio
 
@@ -167,19 +169,61 @@ async def test_a_topic_that_cannot_be_published_is_refused(registry, collector):
                 pass
 
 
-async def test_a_subscription_is_registered_again_every_thirty_seconds(registry, collector, virtual, message):
-    async with HttpBroker(registry, sleep=virtual.sleep) as broker:
+async def test_a_subscription_that_the_registry_forgets_is_back_within_a_second(registry, collector):
+    async with HttpBroker(registry) as broker:
         async with broker.subscribe(Subscription(topic="t", handler=collector())):
-            await virtual.slumber.wait()
-            [record] = await registry.lookup("micro.http.broker")
+            before = await registry.lookup("micro.http.broker")
+            await anyio.wait_all_tasks_blocked()
             registry.forget()
-            assert await registry.lookup("micro.http.broker") == []
             async with registry.watch("micro.http.broker") as changes:
-                virtual.advance(30)
+                with anyio.fail_after(1):
+                    while await anext(changes) == SYNC:
+                        pass
+            assert await registry.lookup("micro.http.broker") == before
+
+
+async def test_a_subscription_is_registered_for_as_long_and_as_often_as_the_settings_say(monkeypatch):
+    registered = []
+
+    class Counting(MemoryRegistry):
+        async def register(self, record, *, ttl=60.0):
+            registered.append((record.name, ttl))
+            await super().register(record, ttl=ttl)
+
+    monkeypatch.setenv("MICRO_REGISTER_TTL", "7s")
+    monkeypatch.setenv("MICRO_REGISTER_INTERVAL", "20ms")
+    service = Service("s", registry=Counting(network=MemoryNetwork()), transport="memory", broker="http", linger=0)
+
+    @service.subscriber("t")
+    async def take(body: bytes) -> None: ...
+
+    async with service:
+        with anyio.fail_after(20):
+            while len(registered) < 12:  # noqa: ASYNC110 - a registry tells nobody that it was asked
+                await anyio.sleep(0.01)
+    assert set(registered) == {(name, 7.0) for name in ("s", "micro.http.broker", "go.micro.http.broker")}
+
+
+async def test_a_subscription_begins_while_its_registry_is_down(collector, message):
+    class Down(MemoryRegistry):
+        down = True
+
+        async def register(self, record, *, ttl=60.0):
+            if self.down:
+                raise RegistryError("refused")
+            await super().register(record, ttl=ttl)
+
+    registry, received = Down(network=MemoryNetwork()), collector()
+    async with HttpBroker(registry, register_interval=0.02) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=received)):
+            assert await registry.lookup("micro.http.broker") == []
+            Down.down = False
+            async with registry.watch("micro.http.broker") as changes:
                 with anyio.fail_after(20):
                     while await anext(changes) == SYNC:
                         pass
-            assert [found.nodes[0].id for found in await registry.lookup("micro.http.broker")] == [record.nodes[0].id]
+            await broker.publish("t", message(b"1"), confirm=True)
+    assert received.bodies == [b"1"]
 
 
 async def test_headers_and_bodies_of_any_bytes_arrive_as_they_were(registry, collector):

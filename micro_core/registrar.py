@@ -1,0 +1,222 @@
+"""Who keeps records in a registry: announced, renewed, and announced again when the registry has lost them."""
+
+from __future__ import annotations
+
+import logging
+import random as _random
+from collections.abc import Callable
+from typing import Self
+
+import anyio
+
+from micro_core.errors import ConfigError, RegistryError
+from micro_core.follower import Follower
+from micro_core.registry import Change, ChangeKind, Node, Record, Registry
+from micro_core.tasks import OwnedTasks
+
+__all__ = ["Registrar"]
+
+log = logging.getLogger("micro.registry")
+
+ANSWER_SECONDS = 5.0
+"""How long a registry may take to register a record, or to take it back, before that counts as no answer."""
+FIRST_PAUSE = 0.5
+"""Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
+LOST_SECONDS = 0.25
+"""A record that was lost is registered again after that long at most, by chance, so that not all come at once; doubled
+each time that it is lost again before it was renewed."""
+
+
+class Registrar:
+    """Keeps records in ``registry``, each for ``ttl`` seconds, renewed every ``interval``. An async context manager.
+
+    It watches its own records: one that the registry has lost (a server that was emptied, a lease that ran out, a node
+    that somebody else took back) is registered again within a second. A registry that is down is tried again, sooner
+    than the interval and as soon as it is back; whatever it raises ends nothing. Losses and recoveries are logged.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        ttl: float = 60.0,
+        interval: float = 30.0,
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        self._registry = registry
+        self._ttl = ttl
+        self._interval = interval
+        self._random = random
+        self._tasks = OwnedTasks()
+        self._kept: dict[tuple[str, str], Kept] = {}
+        """By service and node id."""
+        self._followed: dict[str, anyio.CancelScope] = {}
+
+    def __repr__(self) -> str:
+        records = set(self._kept.values())
+        lost = sum(kept.failures > 0 for kept in records)
+        return f"<Registrar at {self._registry.name}, {len(records)} records, {lost} not registered>"
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Take back what is left, within some seconds for each record. Closing twice is fine."""
+        for kept in set(self._kept.values()):
+            await self.deregister(kept.record)
+        await self._tasks.aclose()
+
+    async def register(self, record: Record) -> None:
+        """Register ``record`` and keep it so; again with the same first node it takes the place of the one before.
+
+        Returns when others can find it or, where the registry gives no answer, within some seconds: it is tried again.
+        Raises `ConfigError` where it cannot be published, and `RegistryError` where waiting does not help.
+        """
+        kept = self._kept.get((record.name, record.nodes[0].id)) or Kept(record)
+        kept.record = record
+        try:
+            await self._announce(kept)
+        except (ConfigError, RegistryError) as error:
+            if isinstance(error, ConfigError) or error.permanent:
+                raise
+            self._failed(kept, error)
+        except Exception as error:  # a plugin's, or of the library below
+            self._failed(kept, error)
+        self._kept.update({(record.name, node.id): kept for node in record.nodes})
+        if not kept.keeping:
+            kept.keeping = True
+            self._tasks.start_soon(self._keep, kept)
+            self._follow(record.name)
+
+    async def deregister(self, record: Record) -> None:
+        """Take ``record`` back, within some seconds; what the registry raises is logged: it runs out by itself.
+
+        One that is not kept here is left alone.
+        """
+        kept = [found for node in record.nodes if (found := self._kept.pop((record.name, node.id), None))]
+        if not kept:
+            return
+        if not any(name == record.name for name, _ in self._kept) and record.name in self._followed:
+            self._followed.pop(record.name).cancel()
+        with anyio.move_on_after(ANSWER_SECONDS, shield=True) as bounded:
+            for one in kept:
+                one.scope.cancel()
+                await one.ended.wait()
+            try:
+                await self._registry.deregister(record)
+            except Exception as error:  # a plugin's
+                log.warning("%s could not be taken back from registry %s: %s", record.name, self._registry.name, error)
+        if bounded.cancelled_caught:
+            log.warning("%s could not be taken back: registry %s hangs", record.name, self._registry.name)
+
+    async def _announce(self, kept: Kept) -> None:
+        """Register a record, bounded in time. Raises what the registry does."""
+        with anyio.move_on_after(ANSWER_SECONDS):
+            await self._registry.register(kept.record, ttl=self._ttl)
+            if kept.failures:
+                log.info("%s is registered in registry %s again", kept.record.name, self._registry.name)
+            kept.failures = 0
+            return
+        raise RegistryError(f"registry {self._registry.name} has not answered in {ANSWER_SECONDS:.0f} s")
+
+    async def _keep(self, kept: Kept) -> None:
+        try:
+            with kept.scope:
+                while True:
+                    await self._wait(kept)
+                    try:
+                        await self._announce(kept)
+                    except Exception as error:  # a plugin's, or of the library below: renewing goes on
+                        self._failed(kept, error)
+        finally:
+            kept.ended.set()
+
+    async def _wait(self, kept: Kept) -> None:
+        """Wait for the interval to pass, or for the record to be lost."""
+        with anyio.move_on_after(self._pause(kept)):
+            await kept.due.wait()
+        if kept.due.is_set():
+            await anyio.sleep(self._random() * min(LOST_SECONDS * 2.0 ** min(kept.losses, 16), self._interval))
+            kept.losses += 1
+        else:
+            kept.losses = 0
+        kept.due = anyio.Event()
+
+    def _pause(self, kept: Kept) -> float:
+        if not kept.failures:
+            return self._interval
+        return min(FIRST_PAUSE * 2.0 ** min(kept.failures - 1, 16), self._interval)
+
+    def _failed(self, kept: Kept, error: Exception) -> None:
+        kept.failures += 1
+        permanent = isinstance(error, RegistryError) and error.permanent
+        level = logging.ERROR if permanent else logging.WARNING if kept.failures == 1 else logging.DEBUG
+        log.log(
+            level,
+            "%s is not registered in registry %s, next try in %.1f s: %s",
+            kept.record.name,
+            self._registry.name,
+            self._pause(kept),
+            error,
+        )
+
+    def _follow(self, name: str) -> None:
+        if name not in self._followed:
+            scope = self._followed[name] = anyio.CancelScope()
+            self._tasks.start_soon(self._run, Follower(self._registry, name, self._told, random=self._random), scope)
+
+    async def _run(self, follower: Follower, scope: anyio.CancelScope) -> None:
+        with scope:
+            await follower.run()
+
+    def _told(self, change: Change) -> None:
+        if change.kind is ChangeKind.SYNC:
+            for kept in self._kept.values():
+                if kept.failures:  # the registry answers again
+                    kept.due.set()
+            return
+        for node in change.record.nodes:
+            own = self._kept.get((change.record.name, node.id))
+            if own is None or own.record.version != change.record.version:
+                continue
+            if change.kind is ChangeKind.DELETE:
+                self._lost(own)
+            else:
+                self._check_alone(own, node)
+
+    def _check_alone(self, kept: Kept, node: Node) -> None:
+        """Warn, once, where a node of another process has the id of ours."""
+        if not kept.contested and all(own.address != node.address for own in kept.record.nodes):
+            kept.contested = True
+            log.warning(
+                "node %s of %s is announced at %s by another process: two have one id",
+                node.id,
+                kept.record.name,
+                node.address,
+            )
+
+    def _lost(self, kept: Kept) -> None:
+        if not kept.due.is_set():
+            log.warning("registry %s has lost %s: it is registered again", self._registry.name, kept.record.name)
+            kept.due.set()
+
+
+class Kept:
+    """A record that is to be in the registry, and how that goes."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.scope = anyio.CancelScope()
+        self.ended = anyio.Event()
+        self.due = anyio.Event()
+        """Set when there is no time to wait for the interval."""
+        self.failures = 0
+        """Tries in a row that failed; none: it is registered."""
+        self.losses = 0
+        """How often it was lost since it was last renewed by the clock."""
+        self.keeping = False
+        self.contested = False
