@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, make_dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -88,7 +89,7 @@ class CodecConformance(Suite):
             for kind, value in self.samples:
                 if codec.supports(kind):
                     found = True
-                    yield codec, kind, value
+                    yield codec, kind, copy.deepcopy(value)
         assert found, "none of the samples is supported: give samples of your own"
 
     def framings(self) -> Sequence[Framing]:
@@ -102,7 +103,7 @@ class CodecConformance(Suite):
     @promise()
     def test_what_was_encoded_is_decoded_to_the_same(self) -> None:
         for codec, kind, value in self.cases():
-            assert codec.decoder(kind)(codec.encode(value)) == value
+            assert codec.decoder(kind)(codec.encode(copy.deepcopy(value))) == value
 
     @promise()
     def test_encoding_gives_bytes(self) -> None:
@@ -158,10 +159,60 @@ class CodecConformance(Suite):
 
     @promise(needs="dataclasses")
     def test_a_field_that_does_not_fit_is_named(self) -> None:
-        for codec in (codec for codec in self.codecs() if codec.supports(Sample)):
+        for codec in self.of_dataclasses():
             body = codec.encode({"name": "a", "count": "not a number"})
             with pytest.raises(DecodeError, match="count"):
                 codec.decoder(Sample)(body)
+
+    @promise()
+    def test_what_is_decoded_has_the_types_that_it_had(self) -> None:
+        for codec, kind, value in self.cases():
+            assert types_in(codec.decoder(kind)(codec.encode(copy.deepcopy(value)))) == types_in(value)
+
+    @promise()
+    def test_encoding_leaves_the_value_as_it_is(self) -> None:
+        for codec, _, value in self.cases():
+            before = copy.deepcopy(value)
+            codec.encode(value)
+            assert value == before
+
+    @promise()
+    def test_integers_of_64_bits_keep_every_bit(self) -> None:
+        for codec in (codec for codec in self.codecs() if codec.supports(int)):
+            for number in (2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)):
+                assert codec.decoder(int)(codec.encode(number)) == number
+
+    # Dataclasses
+
+    @promise(needs="dataclasses")
+    def test_a_field_that_is_missing_is_named(self) -> None:
+        for codec in self.of_dataclasses():
+            with pytest.raises(DecodeError, match="name"):
+                codec.decoder(Sample)(codec.encode({"count": 1}))
+
+    @promise(needs="dataclasses")
+    def test_a_field_that_nobody_knows_is_passed_over(self) -> None:
+        for codec in self.of_dataclasses():
+            assert codec.decoder(Sample)(codec.encode({"name": "a", "newer": [{"x": 1}]})) == Sample("a")
+
+    @promise(needs="dataclasses")
+    def test_fields_with_their_usual_values_are_sent_too(self) -> None:
+        for codec in self.of_dataclasses():
+            for sample in (Sample("a"), codec.decoder(Sample)(codec.encode({"name": "a"}))):
+                assert codec.decoder(dict[str, Any])(codec.encode(sample)) == vars(Sample("a"))
+
+    @promise(needs="dataclasses")
+    def test_types_of_one_name_do_not_mix(self) -> None:
+        other = make_dataclass("Sample", [("other", int)])
+        for codec in self.of_dataclasses():
+            codec.decoder(Sample)
+            assert codec.decoder(other)(codec.encode({"other": 7})) == other(7)
+
+    def of_dataclasses(self) -> Sequence[Codec]:
+        """Return the codecs that support dataclasses."""
+        codecs = [codec for codec in self.codecs() if codec.supports(Sample)]
+        assert codecs, "dataclasses are claimed, and no codec supports one"
+        return codecs
 
     # What a codec says of itself
 
@@ -222,6 +273,15 @@ class CodecConformance(Suite):
     def bodies(self) -> list[bytes]:
         """Return encoded samples of the codecs that have an envelope."""
         return [codec.encode(value) for codec, _, value in self.cases() if codec.framing is not None]
+
+
+def types_in(value: Any) -> Any:
+    """Return the types of a value and of what is in it."""
+    if isinstance(value, dict):
+        return {name: types_in(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value), [types_in(item) for item in value]
+    return type(value), types_in(vars(value)) if is_dataclass(value) else None
 
 
 def decoded_or_refused(decode: Callable[[bytes], Any], body: bytes) -> None:

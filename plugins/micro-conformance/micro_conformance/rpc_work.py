@@ -45,6 +45,7 @@ class Work:
         self.released = anyio.Event()
         self.cancelled = anyio.Event()
         self.unanswered: list[Request] = []
+        self.taken_calls = 0
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -59,6 +60,10 @@ class Work:
             handler("Count", self.count, HandlerKind.SERVER_STREAM),
             handler("Join", self.join, HandlerKind.CLIENT_STREAM),
             handler("Chat", self.chat, HandlerKind.BIDIRECTIONAL),
+            handler("Late", self.late),
+            handler("Remaining", self.remaining),
+            handler("Break", self.break_off, HandlerKind.SERVER_STREAM),
+            handler("Tail", self.tail, HandlerKind.SERVER_STREAM),
         ]
         return {one.name: one for one in made}
 
@@ -73,6 +78,7 @@ class Work:
         return context.metadata.get(name, "")
 
     async def taken(self, context: Context, name: str) -> str:
+        self.taken_calls += 1
         raise Conflict(f"{name} is taken", id="names")
 
     async def fail(self, context: Context, text: str) -> str:
@@ -87,6 +93,29 @@ class Work:
             self.cancelled.set()
             raise
         return text
+
+    async def late(self, context: Context, name: str) -> str:
+        """Read the metadata when other calls have begun."""
+        await anyio.sleep(0.05)
+        return context.metadata.get(name, "")
+
+    async def remaining(self, context: Context, text: str) -> str:
+        """Return the seconds until the deadline."""
+        return str(context.deadline - anyio.current_time())
+
+    async def break_off(self, context: Context, text: str) -> AsyncIterator[str]:
+        yield f"{text} 0"
+        yield f"{text} 1"
+        raise Conflict(f"no more of {text}", id="names")
+
+    async def tail(self, context: Context, text: str) -> AsyncIterator[str]:
+        """Answer once, and wait until it is cancelled."""
+        yield text
+        try:
+            await self.released.wait()
+        except BaseException:  # cancelled, or closed where it waits
+            self.cancelled.set()
+            raise
 
     async def count(self, context: Context, text: str) -> AsyncIterator[str]:
         for number in range(3):

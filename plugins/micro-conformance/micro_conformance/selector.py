@@ -53,6 +53,20 @@ class SelectorConformance(Suite):
             assert use(selector, "b", theirs) in theirs
 
     @promise()
+    def test_the_list_of_nodes_stays_as_it_is(self) -> None:
+        selector, nodes = self.selector(), some(5)
+        for _ in range(20):
+            use(selector, "a", nodes)
+            assert nodes == some(5)
+
+    @promise()
+    def test_a_node_that_moved_is_chosen_as_it_is_now(self) -> None:
+        selector, before = self.selector(), some(3)
+        after = [Node(id=node.id, address=f"{node.address}0", metadata={"zone": "eu"}) for node in before]
+        for nodes in (before, after):
+            assert {use(selector, "a", nodes).address for _ in range(50)} <= {node.address for node in nodes}
+
+    @promise()
     def test_feedback_on_unknown_nodes_is_no_error(self) -> None:
         selector, nodes = self.selector(), some(2)
         stranger = Node(id="stranger", address="10.1.0.1:1")
@@ -74,6 +88,18 @@ class SelectorConformance(Suite):
         taken = Counter((service, use(selector, service, nodes)) for _ in range(1000) for service in ("a", "b"))
         assert all(350 < count < 650 for count in taken.values()), taken
         assert len(taken) == 4
+
+    @promise(needs="even")
+    def test_nodes_are_alike_in_lists_that_are_new_each_time(self) -> None:
+        selector, nodes = self.selector(), some(3)
+        taken = Counter(use(selector, "a", tuple(nodes)) for _ in range(3000))
+        assert all(800 < taken[node] < 1200 for node in nodes), taken
+
+    @promise(needs="even")
+    def test_no_node_waits_for_long(self) -> None:
+        selector, nodes = self.selector(), some(4)
+        for _ in range(50):
+            assert {use(selector, "a", nodes) for _ in range(100)} == set(nodes)
 
     @promise(needs="even")
     def test_a_node_that_comes_is_taken(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 import pytest
@@ -18,6 +20,7 @@ from micro_core import (
     Conflict,
     Context,
     Executed,
+    Forbidden,
     Head,
     InternalError,
     Limits,
@@ -27,6 +30,7 @@ from micro_core import (
     Running,
     Server,
 )
+from micro_core.message import canonical
 from micro_core.testing import make_part
 
 __all__ = ["ServerConformance"]
@@ -43,6 +47,12 @@ class Served:
     work: Work
     events: list[tuple[str, bytes]]
 
+    async def ask(self, body: bytes = b'"a"', **headers: str) -> Message:
+        """Send a request to `Work.Echo` with changed headers, and return the reply as it is."""
+        usual = {"micro_endpoint": "Work.Echo", "micro_service": SERVICE, "content_type": "application/json"}
+        sent = {canonical(name.replace("_", "-")).encode(): value.encode() for name, value in (usual | headers).items()}
+        return await self.channel.call(Head(sent), 1, {}, body, math.inf)
+
     async def try_call(self, method: str) -> None:
         """Make a call whatever becomes of it."""
         try:
@@ -57,18 +67,20 @@ class ServerConformance(Suite):
     kind = "server"
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Served]:
-        """Run a server of `Work` and a client of it."""
+    async def serving(self, **parts_of_the_server: Any) -> AsyncIterator[Served]:
+        """Run a server of `Work` and a client of it; an event whose body is ``"bad"`` fails."""
         work = Work()
         events: list[tuple[str, bytes]] = []
 
         async def on_event(topic: str, message: Message, context: Context) -> None:
+            if message.body == b'"bad"':
+                raise Conflict("no such news")
             events.append((topic, message.body))
 
         async with memory_parts(self.network) as (registry, parts):
             selector = make_part("selector", "roundrobin")
             client = make_part("client", "rpc", registry=registry, selector=selector, **parts)
-            server = self.make(**parts)
+            server = self.make(**parts, **parts_of_the_server)
             assert isinstance(server, Server)
             serving = server.serve(SERVICE, "127.0.0.1:0", work.handlers, on_event, Limits())
             async with client, serving as running:
@@ -129,6 +141,93 @@ class ServerConformance(Suite):
                 await opened.aclose()
 
     @promise()
+    async def test_calls_under_way_have_their_own_metadata(self) -> None:
+        replies: dict[str, str] = {}
+
+        async def one(text: str) -> None:
+            replies[text] = await served.client.call(call("Late", "tenant", metadata={"tenant": text}))
+
+        async with self.serving() as served, anyio.create_task_group() as tasks:
+            for text in "abcde":
+                tasks.start_soon(one, text)
+        assert replies == {text: text for text in "abcde"}
+
+    @promise()
+    async def test_a_handler_is_told_the_deadline_of_its_call(self) -> None:
+        async with self.serving() as served:
+            assert 0 < float(await served.client.call(call("Remaining", timeout=5.0))) <= 5
+
+    @promise()
+    async def test_a_body_that_does_not_fit_is_a_bad_request(self) -> None:
+        async with self.serving() as served:
+            for body in (b"7", b'{"a"', b"\xff"):
+                assert code_of(await served.ask(body)) == 400
+            assert (await served.ask()).body == b'"a"'
+
+    @promise()
+    async def test_a_content_type_that_nobody_codes_is_a_bad_request(self) -> None:
+        async with self.serving() as served:
+            assert code_of(await served.ask(content_type="application/x-unknown")) == 400
+
+    @promise()
+    async def test_a_call_for_another_service_is_not_found(self) -> None:
+        async with self.serving() as served:
+            assert code_of(await served.ask(micro_service="somebody-else")) == 404
+
+    @promise()
+    async def test_a_stream_that_breaks_off_tells_so_behind_what_it_sent(self) -> None:
+        async with self.serving() as served:
+            opened = await served.client.open(stream("Break"))
+            await opened.send("a")
+            await opened.close_send()
+            assert [await opened.receive(), await opened.receive()] == ["a 0", "a 1"]
+            with pytest.raises(Conflict, match="no more of a"):
+                await opened.receive()
+            await opened.aclose()
+
+    @promise()
+    async def test_an_event_that_fails_is_told_and_the_next_one_comes(self) -> None:
+        async with self.serving() as served:
+            assert code_of(await served.ask(b'"bad"', micro_topic="news")) == 409
+            await served.ask(b'"good"', micro_topic="news")
+            assert served.events == [("news", b'"good"')]
+
+    # What goes round a handler
+
+    @promise()
+    async def test_a_guard_refuses_before_anything_runs(self) -> None:
+        asked: list[str] = []
+
+        def guard(context: Context) -> None:
+            asked.append(context.endpoint)
+            if context.endpoint != "Work.Echo":
+                raise Forbidden("not you")
+
+        async with self.serving(guards=(guard,)) as served:
+            assert await served.client.call(call("Echo")) == "a"
+            with pytest.raises(Forbidden) as raised:
+                await served.client.call(call("Taken"))
+            opened = await served.client.open(stream("Tail"))
+            with pytest.raises(Forbidden):
+                await opened.receive()
+            await opened.aclose()
+            assert asked == ["Work.Echo", "Work.Taken", "Work.Tail"]
+            assert (served.work.taken_calls, raised.value.executed) == (0, Executed.NO)
+
+    @promise()
+    async def test_middleware_goes_round_every_handler_the_first_outermost(self) -> None:
+        async def outer(context: Context, request: Any, handle: Any) -> Any:
+            return f"({await handle(context, request)})"
+
+        async def inner(context: Context, request: Any, handle: Any) -> Any:
+            return f"[{await handle(context, request + '!')}]"
+
+        async with self.serving(middleware=(outer, inner)) as served:
+            assert await served.client.call(call("Echo")) == "([a!])"
+
+    # Events
+
+    @promise()
     async def test_an_event_comes_to_on_event(self) -> None:
         async with self.serving() as served:
             headers = {b"Micro-Topic": b"news", b"Content-Type": b"application/json"}
@@ -157,6 +256,15 @@ class ServerConformance(Suite):
             await served.work.cancelled.wait()
 
     @promise()
+    async def test_a_caller_that_leaves_a_stream_cancels_its_handler(self) -> None:
+        async with self.serving() as served:
+            opened = await served.client.open(stream("Tail"))
+            await opened.send("a")
+            await opened.receive()
+            await opened.aclose()
+            await served.work.cancelled.wait()
+
+    @promise()
     async def test_leaving_cancels_what_is_left(self) -> None:
         async with anyio.create_task_group() as tasks:
             async with self.serving() as served:
@@ -180,6 +288,27 @@ class ServerConformance(Suite):
             assert served.running.in_flight == 0
 
     @promise()
+    async def test_drain_waits_for_streams(self) -> None:
+        async with self.serving() as served:
+            opened = await served.client.open(stream("Tail"))
+            await opened.send("a")
+            await opened.receive()
+            with anyio.move_on_after(0.1) as waiting:
+                await served.running.drain()
+            assert waiting.cancelled_caught
+            served.work.released.set()
+            await served.running.drain()
+            await opened.aclose()
+
+    @promise()
+    async def test_what_failed_is_not_in_flight(self) -> None:
+        async with self.serving() as served:
+            for method in ("Taken", "Fail", "Nothing"):
+                await served.try_call(method)
+            await served.running.drain()
+            assert served.running.in_flight == 0
+
+    @promise()
     async def test_a_server_that_drains_refuses_new_calls_as_not_executed(self) -> None:
         async with self.serving() as served:
             assert await served.client.call(call("Echo")) == "a"  # there is a connection from now on
@@ -187,3 +316,9 @@ class ServerConformance(Suite):
             with pytest.raises(MicroError) as raised:
                 await served.client.call(call("Echo", retries=0))
         assert raised.value.executed is Executed.NO
+
+
+def code_of(reply: Message) -> int:
+    """Return the code of the error in a reply, 0 for none."""
+    error = reply.headers.get(b"Micro-Error")
+    return int(json.loads(error)["code"]) if error else 0

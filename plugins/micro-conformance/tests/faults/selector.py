@@ -38,6 +38,22 @@ class MixesServices(Sound):
         return super().select(service, self.nodes if service == "b" and len(self.nodes) < len(nodes) else nodes)
 
 
+class TurnsTheList(Sound):
+    def select(self, service, nodes):
+        if isinstance(nodes, list) and len(nodes) == 5:
+            nodes.append(nodes.pop(0))
+        return super().select(service, nodes)
+
+
+class RemembersAddresses(Sound):
+    """Answers with the nodes as they first were."""
+
+    def select(self, service, nodes):
+        node = super().select(service, nodes)
+        self.first = getattr(self, "first", {})
+        return self.first.setdefault(node.id, node)
+
+
 class FeedbackFails(Sound):
     def finished(self, node, seconds, ok):
         if node not in self._loads:
@@ -50,7 +66,8 @@ class Uneven(Sound):
 
     def select(self, service, nodes):
         self.chosen = [*getattr(self, "chosen", []), service]
-        return nodes[0] if self.chosen.count("a") == len(self.chosen) > 1000 else super().select(service, nodes)
+        odd = isinstance(nodes, list) and len(nodes) == 3 and self.chosen.count("a") == len(self.chosen) > 1000
+        return nodes[0] if odd else super().select(service, nodes)
 
 
 class OneTurnForAll(Sound):
@@ -62,6 +79,20 @@ class OneTurnForAll(Sound):
         if service == "b" or len(self.both) > 1:
             return nodes[self.turn % len(nodes)]
         return super().select(service, nodes)
+
+
+class NewListsBeginAnew(Sound):
+    def select(self, service, nodes):
+        known, self.known = getattr(self, "known", nodes), nodes
+        return super().select(service, nodes) if known is nodes or len(nodes) != 3 else nodes[0]
+
+
+class TakesLongTurns(Sound):
+    turn = 0
+
+    def select(self, service, nodes):
+        self.turn += 1
+        return nodes[self.turn // 500 % 4] if len(nodes) == 4 else super().select(service, nodes)
 
 
 class NewNodesWait(Sound):
@@ -95,9 +126,13 @@ FAULTS = {
     "test_a_single_node_is_the_choice": NoneForOne,
     "test_a_node_that_has_gone_is_not_chosen": RemembersNodes,
     "test_services_do_not_mix": MixesServices,
+    "test_the_list_of_nodes_stays_as_it_is": TurnsTheList,
+    "test_a_node_that_moved_is_chosen_as_it_is_now": RemembersAddresses,
     "test_feedback_on_unknown_nodes_is_no_error": FeedbackFails,
     "test_nodes_that_are_alike_are_taken_alike_often": Uneven,
     "test_services_called_in_turn_are_even_each": OneTurnForAll,
+    "test_nodes_are_alike_in_lists_that_are_new_each_time": NewListsBeginAnew,
+    "test_no_node_waits_for_long": TakesLongTurns,
     "test_a_node_that_comes_is_taken": NewNodesWait,
     "test_a_slow_node_is_taken_less_often": SlowIsFine,
     "test_a_node_that_fails_at_once_is_taken_less_often": FailureIsFine,

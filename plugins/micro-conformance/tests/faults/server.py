@@ -1,11 +1,23 @@
 """One broken server for each promise; the table's key is the promise that alone catches it."""
 
+import math
 from contextlib import asynccontextmanager
 
+import anyio
 from msgspec.structs import replace
 
 from micro_conformance import ServerConformance
-from micro_core import BadRequest, Conflict, HandlerKind, InternalError, Message, NotFound, Request
+from micro_core import (
+    BadRequest,
+    Conflict,
+    ConnectionLost,
+    HandlerKind,
+    InternalError,
+    Message,
+    NotFound,
+    Request,
+    Stream,
+)
 from micro_core.builtin.rpc.server import RpcServer
 
 
@@ -31,8 +43,8 @@ class Faulty(RpcServer):
 class Tapped(Faulty):
     """Hands the listener's requests over as `on_request` gives them."""
 
-    def __init__(self, *, transport, codecs):
-        super().__init__(transport=transport, codecs=codecs)
+    def __init__(self, *, transport, codecs, middleware=(), guards=()):
+        super().__init__(transport=transport, codecs=codecs, middleware=middleware, guards=guards)
         self._transport = Tap(transport, self.on_request)
 
 
@@ -108,12 +120,132 @@ class LosesTheFirstOfAStream(Faulty):
 
 class EventsAreEmpty(Faulty):
     def on_message(self, message):
-        return Message(message.headers, b"")
+        return Message(message.headers, message.body.replace(b'"body"', b""))
+
+
+class LatestMetadata(Faulty):
+    """Has all calls that wait see the headers of the latest."""
+
+    def change(self, handlers):
+        good = handlers["Work.Late"]
+
+        async def late(context, text):
+            self.latest = context
+            await anyio.sleep(0.01)
+            return await good.function(self.latest, text)
+
+        handlers[good.name] = replace(good, function=late)
+
+
+class DeadlinesAreHidden(Faulty):
+    def change(self, handlers):
+        good = handlers["Work.Remaining"]
+
+        async def remaining(context, text):
+            context.deadline = math.inf
+            return await good.function(context, text)
+
+        handlers[good.name] = replace(good, function=remaining)
+
+
+class Replying(Tapped):
+    """Changes how requests are answered."""
+
+    def on_request(self, request):
+        if request.stream is None:
+            sound = type(request).respond
+            change = self.change_reply
+
+            def respond(self, head, headers, body):
+                sound(self, head, change(self, headers), body)
+
+            request.__class__ = type("Replying", (type(request),), {"__slots__": (), "respond": respond})
+        return request
+
+    def change_reply(self, request, headers):
+        return headers
+
+
+class RubbishIsInternal(Replying):
+    def change_reply(self, request, headers):
+        if request.body == b"\xff" and b"Micro-Error" in headers:
+            return {**headers, b"Micro-Error": headers[b"Micro-Error"].replace(b"400", b"500")}
+        return headers
+
+
+class UnknownIsJson(Tapped):
+    def on_request(self, request):
+        if request.headers.get(b"Content-Type") == b"application/x-unknown":
+            request.headers[b"Content-Type"] = b"application/json"
+        return request
+
+
+class AnswersForAll(Tapped):
+    def on_request(self, request):
+        if request.headers.get(b"Micro-Service") == b"somebody-else":
+            del request.headers[b"Micro-Service"]
+        return request
+
+
+class BreakingOffIsTheEnd(Faulty):
+    def change(self, handlers):
+        good = handlers["Work.Break"]
+
+        async def broken(context, texts):
+            try:
+                async for text in good.function(context, texts):
+                    yield text
+            except Conflict:
+                return
+
+        handlers[good.name] = replace(good, function=broken)
+
+
+class BadNewsIsGood(Replying):
+    def change_reply(self, request, headers):
+        return {} if b"Micro-Topic" in request.headers else headers
+
+
+class NoGuards(RpcServer):
+    def __init__(self, *, transport, codecs, middleware=()):
+        super().__init__(transport=transport, codecs=codecs, middleware=middleware)
+
+
+class MiddlewareInsideOut(RpcServer):
+    def __init__(self, *, transport, codecs, middleware=(), guards=()):
+        super().__init__(transport=transport, codecs=codecs, middleware=middleware[::-1], guards=guards)
+
+
+class LeftStreamsGoOn(Tapped):
+    def on_request(self, request):
+        if request.stream is None or request.headers.get(b"Micro-Endpoint") != b"Work.Tail":
+            return request
+        deaf = Deaf(request.headers, request.body, local="", remote="", stream=StreamThatStays(request.stream))
+        deaf.inner = request
+        return deaf
+
+
+class StreamThatStays(Stream):
+    def __init__(self, sound):
+        self.sound = sound
+
+    async def send(self, *message):
+        await self.sound.send(*message)
+
+    async def receive(self):
+        try:
+            return await self.sound.receive()
+        except ConnectionLost:
+            await anyio.sleep_forever()
+
+    async def aclose(self):
+        await self.sound.aclose()
 
 
 class NoDeadlines(Tapped):
     def on_request(self, request):
-        request.headers.pop(b"Timeout", None)
+        if request.headers.get(b"Micro-Endpoint") == b"Work.Hold":
+            request.headers.pop(b"Timeout", None)
         return request
 
 
@@ -126,7 +258,9 @@ class Deaf(Request):
 
 class CallersNeverGoAway(Tapped):
     def on_request(self, request):
-        deaf = Deaf(request.headers, request.body, local="", remote="", stream=request.stream)
+        if request.stream is not None:
+            return request
+        deaf = Deaf(request.headers, request.body, local="", remote="")
         deaf.inner = request
         return deaf
 
@@ -153,13 +287,74 @@ class LeavingWaits(Leaving):
         await running.drain()
 
 
-class DrainReturnsAtOnce(Leaving):
+class DrainForgets(Leaving):
+    """Has `drain` return at once while what `change_handlers` counts is under way."""
+
+    def serve(self, service, address, handlers, on_event, limits):
+        self.forgotten = 0
+        return super().serve(service, address, {**handlers, **self.changed(handlers)}, on_event, limits)
+
     def change(self, running):
+        sound = running.drain
+
         async def drain():
-            running._dispatcher.draining = True
-            await running._listener.stop_accepting()
+            if not self.forgotten:
+                await sound()
 
         running.drain = drain
+
+
+class DrainForgetsCalls(DrainForgets):
+    def changed(self, handlers):
+        good = handlers["Work.Hold"]
+
+        async def hold(context, text):
+            self.forgotten += 1
+            try:
+                return await good.function(context, text)
+            finally:
+                self.forgotten -= 1
+
+        return {good.name: replace(good, function=hold)}
+
+
+class DrainForgetsStreams(DrainForgets):
+    def changed(self, handlers):
+        good = handlers["Work.Tail"]
+
+        async def tail(context, text):
+            self.forgotten += 1
+            try:
+                async for answer in good.function(context, text):
+                    yield answer
+            finally:
+                self.forgotten -= 1
+
+        return {good.name: replace(good, function=tail)}
+
+
+class FailuresStayInFlight(Leaving):
+    def serve(self, service, address, handlers, on_event, limits):
+        self.failed = 0
+        handlers = dict(handlers)
+        good = handlers["Work.Fail"]
+
+        async def fail(context, text):
+            self.failed += 1
+            return await good.function(context, text)
+
+        handlers[good.name] = replace(good, function=fail)
+        return super().serve(service, address, handlers, on_event, limits)
+
+    def change(self, running):
+        server = self
+
+        class Counting(type(running)):
+            @property
+            def in_flight(self):
+                return super().in_flight + server.failed
+
+        running.__class__ = Counting
 
 
 class DrainRefusesNothing(Leaving):
@@ -186,10 +381,22 @@ FAULTS = {
     "test_an_error_that_a_handler_means_arrives_as_it_is": ErrorsLoseTheirClass,
     "test_any_other_exception_is_masked_and_its_neighbours_go_on": TellsEverything,
     "test_streams_of_every_kind": LosesTheFirstOfAStream,
+    "test_calls_under_way_have_their_own_metadata": LatestMetadata,
+    "test_a_handler_is_told_the_deadline_of_its_call": DeadlinesAreHidden,
+    "test_a_body_that_does_not_fit_is_a_bad_request": RubbishIsInternal,
+    "test_a_content_type_that_nobody_codes_is_a_bad_request": UnknownIsJson,
+    "test_a_call_for_another_service_is_not_found": AnswersForAll,
+    "test_a_stream_that_breaks_off_tells_so_behind_what_it_sent": BreakingOffIsTheEnd,
+    "test_an_event_that_fails_is_told_and_the_next_one_comes": BadNewsIsGood,
+    "test_a_guard_refuses_before_anything_runs": NoGuards,
+    "test_middleware_goes_round_every_handler_the_first_outermost": MiddlewareInsideOut,
+    "test_a_caller_that_leaves_a_stream_cancels_its_handler": LeftStreamsGoOn,
+    "test_drain_waits_for_streams": DrainForgetsStreams,
+    "test_what_failed_is_not_in_flight": FailuresStayInFlight,
     "test_an_event_comes_to_on_event": EventsAreEmpty,
     "test_the_deadline_of_a_call_cancels_its_handler": NoDeadlines,
     "test_a_caller_that_goes_away_cancels_its_handler": CallersNeverGoAway,
     "test_leaving_cancels_what_is_left": LeavingWaits,
-    "test_drain_waits_for_what_is_in_flight": DrainReturnsAtOnce,
+    "test_drain_waits_for_what_is_in_flight": DrainForgetsCalls,
     "test_a_server_that_drains_refuses_new_calls_as_not_executed": DrainRefusesNothing,
 }
