@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from typing import Any
 
 from micro_core.errors import ConfigError
 from micro_core.message import Headers, Metadata, canonical
@@ -61,6 +62,11 @@ class Context:
             self._metadata = Metadata.from_headers(self._headers)
         return self._metadata
 
+    @property
+    def state(self) -> Any:
+        """What the service's lifespan has yielded, ``Service(lifespan=…)``; None without one."""
+        return service_state.get()
+
     def propagate(self, key: str, value: str | None = None) -> None:
         """Have nested calls carry on the header ``key``: with ``value``, or as this request has it (absent: nothing).
 
@@ -101,6 +107,9 @@ def _propagable(key: str) -> bytes:
         raise ValueError(f"{key!r} is for one hop only and cannot be propagated")
     return name
 
+
+service_state: ContextVar[Any] = ContextVar("micro_service_state", default=None)
+"""What the lifespan of the service has yielded whose tasks see this; services set it."""
 
 _current: ContextVar[Context | None] = ContextVar("micro_context", default=None)
 

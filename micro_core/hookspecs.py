@@ -19,22 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
 
 import pluggy
 
 from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults
 from micro_core.codec import Codec
+from micro_core.lifespan import ServiceLife
 from micro_core.middleware import CallMiddleware, ClientMiddleware, Guard, HandlerMiddleware, SubscriberMiddleware
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
 from micro_core.tls import Tls
 from micro_core.transport import Transport
-
-if TYPE_CHECKING:
-    from micro_core.service import Service
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -168,5 +165,5 @@ def credentials() -> Mapping[str, str] | None:
 
 
 @hookspec
-def lifespan(service: Service) -> AbstractAsyncContextManager[object] | None:
+def lifespan(service: ServiceLife) -> AbstractAsyncContextManager[object] | None:
     """Return a context that is entered before the service listens, and left after it has stopped."""

@@ -8,7 +8,7 @@ import math
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
@@ -27,8 +27,9 @@ from micro_core.broker import Broker, Subscription
 from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.config import Settings
-from micro_core.context import Context
+from micro_core.context import Context, service_state
 from micro_core.errors import Closed, ConfigError, EncodeError, RegistryError
+from micro_core.lifespan import lifespan_of
 from micro_core.message import Topic
 from micro_core.registrar import Registrar
 from micro_core.registry import Node, Record, Registry
@@ -68,6 +69,8 @@ class Service:
     Each part is a configuration string or an instance, which the service then opens and closes; what is not given comes
     from flags, environment, file or default (docs/configuration.md). ``tls`` stands in for the settings of that name;
     ``plugins`` has plugins registered in code.
+    ``lifespan`` is an async context manager function that takes the service and is open as long as it runs; what it
+    yields is `Context.state` to handlers, subscribers and their calls, and `state` here.
     ``linger`` is how many seconds a service that has deregistered goes on serving callers that have not heard of it,
     ``drain_timeout`` how many it waits for calls under way. Below 0 they raise `ConfigError`; entering raises it and
     `PluginError`.
@@ -91,6 +94,7 @@ class Service:
         extensions: str | Sequence[str] | None = None,
         plugins: PluginHost | None = None,
         limits: Limits | None = None,
+        lifespan: Callable[[Service], AbstractAsyncContextManager[object]] | None = None,
         linger: float | None = None,
         drain_timeout: float | None = None,
         argv: Sequence[str] = (),
@@ -120,6 +124,7 @@ class Service:
         self._name = name
         self._plugins = plugins
         self._argv = tuple(argv)
+        self._lifespan = lifespan
         self._handlers: dict[str, Handler] = {}
         self._subscribers: list[Subscriber] = []
         self._hooks: dict[str, list[Callable[[], object]]] = {}
@@ -128,6 +133,7 @@ class Service:
         self._entered = False
         self._running: Running | None = None
         self._node: Node | None = None
+        self._state: Any = None
         self.handler(Debug())
 
     def __repr__(self) -> str:
@@ -158,6 +164,11 @@ class Service:
         if self._node is None:
             raise Closed(f"service {self.name} is not running")
         return self._node
+
+    @property
+    def state(self) -> Any:
+        """What the lifespan has yielded, while the service runs; None without one."""
+        return self._state
 
     # What it does
 
@@ -235,19 +246,22 @@ class Service:
     # Its life
 
     def before_start(self, hook: Hook) -> Hook:
-        """Call ``hook`` (plain or async) before anything is opened; a decorator."""
+        """Call ``hook`` (plain or async) before anything is opened; a decorator.
+
+        Where a start fails half-way, here or later, the hooks of `after_stop` are called.
+        """
         return self._add_hook("before_start", hook)
 
     def after_start(self, hook: Hook) -> Hook:
-        """Call ``hook`` when the service is registered; a decorator."""
+        """Call ``hook`` when the service is registered; a decorator. `before_stop` follows where one fails."""
         return self._add_hook("after_start", hook)
 
     def before_stop(self, hook: Hook) -> Hook:
-        """Call ``hook`` while the service is still registered; a decorator."""
+        """Call ``hook`` while the service is still registered; a decorator. Each is called, whatever others raise."""
         return self._add_hook("before_stop", hook)
 
     def after_stop(self, hook: Hook) -> Hook:
-        """Call ``hook`` when everything is closed; a decorator."""
+        """Call ``hook`` when everything is closed; a decorator. Each is called, whatever others raise."""
         return self._add_hook("after_stop", hook)
 
     def _add_hook(self, moment: str, hook: Hook) -> Hook:
@@ -256,9 +270,13 @@ class Service:
 
     async def _call_hooks(self, moment: str) -> None:
         for hook in self._hooks.get(moment, ()):
-            result = hook()
-            if isinstance(result, Awaitable):
-                await result
+            await _call(hook)
+
+    async def _call_all_hooks(self, moment: str) -> None:
+        """Call each hook, also where one before it fails; the last exception is raised, the others are its context."""
+        async with AsyncExitStack() as stack:
+            for hook in reversed(self._hooks.get(moment, ())):
+                stack.push_async_callback(_call, hook)
 
     async def __aenter__(self) -> Self:
         if self._entered:
@@ -290,11 +308,15 @@ class Service:
         self._check_types(codecs)
         subscribers = Subscribers(self.name, self._subscribers, codecs, parts.host.middleware("subscriber"))
         server = parts.make_server([DebugCodec()])
-        await self._call_hooks("before_start")
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._call_hooks, "after_stop")
+            stack.push_async_callback(self._call_all_hooks, "after_stop")
+            await self._call_hooks("before_start")
             for lifespan in parts.host.lifespans(self):
                 await stack.enter_async_context(lifespan)
+            if self._lifespan is not None:
+                self._state = await stack.enter_async_context(lifespan_of(self._lifespan, self))
+                stack.callback(self._forget_state)
+            service_state.set(self._state)  # this task is the service's own, and all others see its variables
             await stack.enter_async_context(parts.opened())
             await stack.enter_async_context(self._client._using(parts))
             serving = server.serve(
@@ -311,8 +333,8 @@ class Service:
             stack.callback(self._stopped)
             await stack.enter_async_context(self._registered(parts, record))
             log.info("%s serves at %s, for %s", self.name, running.address, reach(running.address))
+            stack.push_async_callback(self._call_all_hooks, "before_stop")
             await self._call_hooks("after_start")
-            stack.push_async_callback(self._call_hooks, "before_stop")
             yield
 
     def _check_types(self, codecs: CodecSet) -> None:
@@ -325,6 +347,9 @@ class Service:
                 codecs.for_type(type)
             except EncodeError as error:
                 raise ConfigError(f"{what} of service {self.name!r}: {error.detail}") from error
+
+    def _forget_state(self) -> None:
+        self._state = None
 
     def _stopped(self) -> None:
         self._running = self._node = None
@@ -408,6 +433,12 @@ class Service:
 
         self._argv = tuple(sys.argv[1:] if argv is None else argv)
         run_process(self, lambda: self._running is not None, backend, lambda: load_settings(self._given, self._argv)[0])
+
+
+async def _call(hook: Callable[[], Any]) -> None:
+    result = hook()
+    if isinstance(result, Awaitable):
+        await result
 
 
 @contextmanager

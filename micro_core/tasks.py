@@ -32,9 +32,9 @@ class Hosted(Generic[Value]):
     An async context manager for one use; entering returns what the resource's entering returns. That task has a copy of
     the contextvars of whoever enters; ``name`` is for errors.
 
-    What opening and closing raise is raised to whoever enters and leaves. An exception that ends the resource in
-    between is logged at once, and raised to whoever leaves. Who is cancelled while entering or leaving cancels the
-    resource, and goes on when that has ended: its own clean-up bounds the time.
+    What opening and closing raise is raised to whoever enters and leaves, out of its group where it comes alone. An
+    exception that ends the resource in between is logged at once, and raised to whoever leaves. Who is cancelled while
+    entering or leaving cancels the resource, and goes on when that has ended: its own clean-up bounds the time.
     """
 
     def __init__(self, resource: AbstractAsyncContextManager[Value], *, name: str = "") -> None:
@@ -96,7 +96,7 @@ class Hosted(Generic[Value]):
         except (anyio.get_cancelled_exc_class(), GeneratorExit):
             raise  # the event loop is closing
         except BaseException as error:  # whoever enters or leaves raises it
-            self._error = error
+            self._error = _alone(error)
             if self._values and not self._closing.is_set():
                 log.error("%s failed while it was open", self._name, exc_info=error)
 
@@ -107,6 +107,14 @@ class Hosted(Generic[Value]):
     def __repr__(self) -> str:
         state = "closed" if self._ended.is_set() else "open" if self._values else "not open"
         return f"<Hosted {state}, {self._name}>"
+
+
+def _alone(error: BaseException) -> BaseException:
+    """Return the one exception in a group of groups, so that it keeps its type; the group where it has more."""
+    alone = error
+    while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
+        alone = alone.exceptions[0]
+    return error if isinstance(alone, BaseExceptionGroup) else alone
 
 
 class OwnedTasks:

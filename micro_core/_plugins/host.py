@@ -20,6 +20,7 @@ from micro_core.broker import Broker
 from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.errors import ConfigError, PluginError
+from micro_core.lifespan import ServiceLife
 from micro_core.middleware import CallMiddleware, Guard, HandlerMiddleware
 from micro_core.registry import Registry
 from micro_core.selector import Selector
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from importlib_metadata import Distribution
 
     from micro_core._settings.strings import Part
-    from micro_core.service import Service
 
 __all__ = ["CONTRACTS", "Installed", "PluginHost", "installed", "refresh"]
 
@@ -191,7 +191,7 @@ class PluginHost:
             found = {**headers, **found}
         return found
 
-    def lifespans(self, service: Service) -> tuple[AbstractAsyncContextManager[object], ...]:
+    def lifespans(self, service: ServiceLife) -> tuple[AbstractAsyncContextManager[object], ...]:
         """Return the contexts that extensions put round a service, the outermost first. Raises `PluginError`."""
         return tuple(self._from_extensions("lifespan", AbstractAsyncContextManager, {"service": service}))
 

@@ -722,7 +722,7 @@ def test_a_signal_before_anything_is_served_stops_a_process_at_once(backend: str
         assert line_of(process) == "starting\n"
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
-    assert out == ""
+    assert out == "stopped\n"
     assert process.returncode == 0
 
 
