@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING
 
 from micro_core.address import join_address, split_literal
+from micro_core.builtin.memory.group import Group
+from micro_core.builtin.memory.listener import MemoryListener
+from micro_core.builtin.memory.published import NodeKey, Published, Watcher
 from micro_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from micro_core.builtin.memory.group import Group
-    from micro_core.builtin.memory.registry import NodeKey, Published, Watcher
-    from micro_core.builtin.memory.transport import MemoryListener
 
 __all__ = ["MemoryNetwork"]
 

@@ -5,33 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
 from micro_core.builtin.memory.network import MemoryNetwork
+from micro_core.builtin.memory.published import NodeKey, Published, Watcher, key_of
 from micro_core.errors import Closed, ConfigError
 from micro_core.hookspecs import hookimpl
-from micro_core.registry import SYNC, Change, ChangeKind, Node, Record, Registry, joined
+from micro_core.registry import Change, ChangeKind, Node, Record, Registry, joined
 
-__all__ = ["MemoryRegistry", "NodeKey", "Published", "Watcher", "make_registry"]
-
-NodeKey: TypeAlias = tuple[str, str]
-"""A service's name and a node's id."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """A node as it was registered."""
-
-    record: Record
-    """With this node alone."""
-    owner: MemoryRegistry
-    expires: float
+__all__ = ["MemoryRegistry", "make_registry"]
 
 
 class MemoryRegistry(Registry):
@@ -55,7 +41,7 @@ class MemoryRegistry(Registry):
             self._publish(Published(record=alone, owner=self, expires=expires))
 
     def _publish(self, published: Published) -> None:
-        key, known = _key(published.record), self.network.nodes.get(_key(published.record))
+        key, known = key_of(published.record), self.network.nodes.get(key_of(published.record))
         if known is not None and known.record.version != published.record.version:
             self._remove(key)
             known = None
@@ -138,52 +124,6 @@ class MemoryRegistry(Registry):
 
     def __repr__(self) -> str:
         return f"<MemoryRegistry {'closed' if self._closed else 'open'}, {self.network!r}>"
-
-
-class Watcher(AsyncIterator[Change]):
-    """One watch and what it has not read yet: the last change of every node, however slow the reader.
-
-    `SYNC` comes when a reader has, for the first time, read all there was.
-    """
-
-    def __init__(
-        self, service: str | None, prepare: Callable[[], None], seconds_to_expiry: Callable[[], float]
-    ) -> None:
-        self.service = service
-        self._prepare = prepare
-        self._seconds_to_expiry = seconds_to_expiry
-        self._unread: dict[tuple[NodeKey, str], Change] = {}
-        self._synced = False
-        self._woken = anyio.Event()
-
-    def put(self, change: Change) -> None:
-        """Add a change; it replaces an unread one of the same node and version."""
-        key = _key(change.record), change.record.version
-        self._unread.pop(key, None)
-        self._unread[key] = change
-        self.wake()
-
-    def wake(self) -> None:
-        """Have a reader that waits look again."""
-        self._woken.set()
-        self._woken = anyio.Event()
-
-    async def __anext__(self) -> Change:
-        if self._synced:  # what was there is read in one go: whoever waits for a node has all of them to choose from
-            await anyio.lowlevel.checkpoint()
-        self._prepare()
-        while not self._unread:
-            if not self._synced:
-                self._synced = True
-                return SYNC
-            with anyio.move_on_after(self._seconds_to_expiry()):
-                await self._woken.wait()
-            self._prepare()
-        return self._unread.pop(next(iter(self._unread)))
-
-
-def _key(record: Record) -> NodeKey:
-    return record.name, record.nodes[0].id
 
 
 def _frozen(node: Node) -> Node:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import copy_context
 
 import anyio
 import anyio.lowlevel
 
 from micro_core.address import split_literal
+from micro_core.builtin.memory.listener import MemoryConnection, MemoryListener
 from micro_core.builtin.memory.network import MemoryNetwork
-from micro_core.builtin.memory.stream import MemoryStream, Pipe, joined, size_of_headers
+from micro_core.builtin.memory.stream import MemoryStream, Pipe, joined
 from micro_core.errors import (
     Closed,
     ConfigError,
@@ -84,88 +84,12 @@ class MemoryTransport(Transport):
         return f"<MemoryTransport {'closed' if self._closed else 'open'}, {len(self._channels)} channels>"
 
 
-class MemoryListener(Listener):
-    """A bound address and the connections that it took."""
-
-    def __init__(
-        self, network: MemoryNetwork, address: str, receive: Callable[[Request], None], limits: Limits
-    ) -> None:
-        self.limits = limits
-        self.accepting = True
-        self._connections: set[_Connection] = set()
-        self._network = network
-        self._receive = receive
-        self._context = copy_context()
-        self._address = network.bind(address, self)
-
-    @property
-    def address(self) -> str:
-        return self._address
-
-    async def stop_accepting(self) -> None:
-        self.accepting = False
-
-    def accept(self, remote: str) -> _Connection:
-        """Return a new connection."""
-        connection = _Connection(self, remote)
-        self._connections.add(connection)
-        return connection
-
-    def forget(self, connection: _Connection) -> None:
-        """Let a connection go."""
-        self._connections.discard(connection)
-
-    def refuse(self, message: Message) -> None:
-        """Raise `LimitExceeded` for a message that is beyond the limits."""
-        if len(message.body) > self.limits.body:
-            what, size, limit = "a body", len(message.body), self.limits.body
-        elif (size := size_of_headers(message.headers)) > self.limits.headers:
-            what, limit = "headers", self.limits.headers
-        else:
-            return
-        raise LimitExceeded(f"{self._address} takes {what} of {limit} bytes, not {size}", executed=Executed.NO)
-
-    def hand_over(self, request: Request) -> None:
-        """Give a request to whoever listens."""
-        self._context.copy().run(self._receive, request)
-
-    def close(self) -> None:
-        """Free the address and lose all connections."""
-        self.accepting = False
-        self._network.unbind(self._address)
-        for connection in tuple(self._connections):
-            connection.lose(f"{self._address} closed the connection")
-
-    def __repr__(self) -> str:
-        state = "accepting" if self.accepting else "not accepting"
-        return f"<MemoryListener {self._address}, {state}, {len(self._connections)} connections>"
-
-
-class _Connection:
-    """What lies between one channel, or one stream, and a listener."""
-
-    def __init__(self, listener: MemoryListener, remote: str) -> None:
-        self.listener = listener
-        self.remote = remote
-        self.in_flight = 0
-        self.lost = ""
-        self.losing: set[Callable[[str], None]] = set()
-        """What to tell when the connection is lost."""
-
-    def lose(self, reason: str) -> None:
-        """Break off, with everything that is in flight."""
-        self.lost = self.lost or reason
-        for tell in tuple(self.losing):
-            tell(reason)
-        self.listener.forget(self)
-
-
 class _Call(Request):
     """A call in flight."""
 
     __slots__ = ("connection", "done", "error", "reply")
 
-    def __init__(self, connection: _Connection, message: Message) -> None:
+    def __init__(self, connection: MemoryConnection, message: Message) -> None:
         super().__init__(message.headers, message.body, local=connection.listener.address, remote=connection.remote)
         self.connection = connection
         self.reply: Message | None = None
@@ -201,8 +125,8 @@ class MemoryChannel(Channel):
         self._network = network
         self._address = address
         self._remote = network.free_address()
-        self._connections: list[_Connection] = []
-        self._streams: set[_Connection] = set()
+        self._connections: list[MemoryConnection] = []
+        self._streams: set[MemoryConnection] = set()
         self._closing = closing
         self._closed = False
 
@@ -246,7 +170,7 @@ class MemoryChannel(Channel):
         if deadline <= anyio.current_time():
             raise Timeout(f"the deadline had passed before {self._address} was called", executed=Executed.NO)
 
-    def _connected(self) -> _Connection:
+    def _connected(self) -> MemoryConnection:
         """Return a connection that has room for one more call."""
         self._connections = [connection for connection in self._connections if not connection.lost]
         for connection in self._connections:
@@ -255,7 +179,7 @@ class MemoryChannel(Channel):
         self._connections.append(self._connect())
         return self._connections[-1]
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> MemoryConnection:
         listener = self._network.listener(self._address)
         if listener is None or not listener.accepting:
             raise ConnectFailed(f"nobody listens on {self._address} in this world")
@@ -277,7 +201,7 @@ class MemoryChannel(Channel):
 class _CallerStream(MemoryStream):
     """The caller's end: its first message becomes the request that opens the stream at the listener's side."""
 
-    def __init__(self, connection: _Connection, closing: Callable[[], None]) -> None:
+    def __init__(self, connection: MemoryConnection, closing: Callable[[], None]) -> None:
         there, back = Pipe(), Pipe()
         super().__init__(back, there, peer=connection.listener.address, closing=self._hang_up)
         self._connection = connection
@@ -319,7 +243,7 @@ class _StreamRequest(Request):
 
     __slots__ = ("_answer",)
 
-    def __init__(self, connection: _Connection, message: Message, stream: MemoryStream) -> None:
+    def __init__(self, connection: MemoryConnection, message: Message, stream: MemoryStream) -> None:
         opens = stream if message.headers.get(STREAM) else None
         local, remote = connection.listener.address, connection.remote
         super().__init__(message.headers, message.body, local=local, remote=remote, stream=opens)
