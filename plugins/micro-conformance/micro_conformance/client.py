@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 import pytest
 
-from micro_conformance.rpc_work import SERVICE, Greeting, Work, call, memory_parts, node_of, record_of, stream
+from micro_conformance.rpc_work import SERVICE, Declined, Greeting, Work, call, memory_parts, node_of, record_of, stream
 from micro_conformance.suite import SOON, Suite, promise
 from micro_core import Call, Caller, Closed, Conflict, Executed, Limits, MicroError, NoNode, Timeout
 from micro_core.testing import make_part
@@ -72,6 +72,13 @@ class ClientConformance(Suite):
                 await client.call(call("Taken", "John"))
         error = raised.value
         assert (error.code, error.id, error.detail, error.executed) == (409, "names", "John is taken", Executed.YES)
+
+    @promise()
+    async def test_an_error_of_the_applications_own_that_a_call_names_is_raised_with_its_details(self) -> None:
+        async with self.calling() as (client, _):
+            with pytest.raises(Declined) as raised:
+                await client.call(call("Decline", "John", errors=[Declined]))
+        assert (raised.value.details, raised.value.code) == ({"name": "John"}, 409)
 
     @promise()
     async def test_a_service_that_nobody_offers_has_no_node(self) -> None:

@@ -15,6 +15,7 @@ from micro_core import (
     CallOptions,
     Conflict,
     Context,
+    Executed,
     Handler,
     HandlerKind,
     Node,
@@ -22,12 +23,17 @@ from micro_core import (
     Registry,
     Request,
     Server,
+    Unavailable,
 )
 from micro_core.testing import MemoryNetwork, make_part
 
-__all__ = ["SERVICE", "Greeting", "Work", "call", "memory_parts", "node_of", "record_of", "stream"]
+__all__ = ["SERVICE", "Declined", "Greeting", "Work", "call", "memory_parts", "node_of", "record_of", "stream"]
 
 SERVICE = "conformance"
+
+
+class Declined(Conflict):
+    """An error of the application's own."""
 
 
 @dataclass
@@ -55,6 +61,8 @@ class Work:
             handler("Echo", self.echo),
             handler("Header", self.header),
             handler("Taken", self.taken),
+            handler("Decline", self.decline),
+            handler("LetThrough", self.let_through),
             handler("Fail", self.fail),
             handler("Hold", self.hold),
             handler("Count", self.count, HandlerKind.SERVER_STREAM),
@@ -80,6 +88,13 @@ class Work:
     async def taken(self, context: Context, name: str) -> str:
         self.taken_calls += 1
         raise Conflict(f"{name} is taken", id="names")
+
+    async def decline(self, context: Context, name: str) -> str:
+        raise Declined(f"{name} was declined", details={"name": name})
+
+    async def let_through(self, context: Context, address: str) -> str:
+        """Raise what a client raises that cannot reach another service."""
+        raise Unavailable(f"users Users.Get at {address}: refused", executed=Executed.NO, service="users", node=address)
 
     async def fail(self, context: Context, text: str) -> str:
         raise RuntimeError(text)

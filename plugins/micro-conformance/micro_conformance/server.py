@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from micro_conformance.rpc_work import SERVICE, Greeting, Work, call, memory_parts, node_of, record_of, stream
+from micro_conformance.rpc_work import SERVICE, Declined, Greeting, Work, call, memory_parts, node_of, record_of, stream
 from micro_conformance.suite import Suite, promise
 from micro_core import (
     Caller,
@@ -29,6 +29,7 @@ from micro_core import (
     NotFound,
     Running,
     Server,
+    Unavailable,
 )
 from micro_core.message import canonical
 from micro_core.testing import make_part
@@ -113,6 +114,20 @@ class ServerConformance(Suite):
             with pytest.raises(Conflict, match="John is taken") as raised:
                 await served.client.call(call("Taken", "John"))
         assert raised.value.executed is Executed.YES
+
+    @promise()
+    async def test_an_error_of_the_applications_own_arrives_with_its_details(self) -> None:
+        async with self.serving() as served:
+            with pytest.raises(Declined) as raised:
+                await served.client.call(call("Decline", "John", errors=[Declined]))
+        assert raised.value.details == {"name": "John"}
+
+    @promise()
+    async def test_an_error_that_a_handler_lets_through_from_a_call_of_its_own_names_no_node(self) -> None:
+        async with self.serving() as served:
+            with pytest.raises(Unavailable) as raised:
+                await served.client.call(call("LetThrough", "10.1.2.3:4444"))
+        assert "10.1.2.3" not in raised.value.detail
 
     @promise()
     async def test_any_other_exception_is_masked_and_its_neighbours_go_on(self) -> None:

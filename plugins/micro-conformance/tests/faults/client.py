@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from micro_conformance import ClientConformance
 from micro_core import Closed, Conflict, Executed, NoNode, RemoteError, Timeout, Unavailable
+from micro_core._calling.attempts import Attempts
 from micro_core.builtin.rpc.client import RpcClient
 from micro_core.builtin.rpc.client_stream import RpcStream
 
@@ -41,7 +42,15 @@ class ErrorsHaveNoClass(RpcClient):
         try:
             return await super().call(call)
         except Conflict as error:
+            if error.details is not None:
+                raise
             raise RemoteError(error.detail, code=error.code, id=error.id) from error
+
+
+class AsksForNoErrors(RpcClient):
+    async def call(self, call):
+        call.options = replace(call.options, errors=())
+        return await super().call(call)
 
 
 class NoNodeIsUnavailable(RpcClient):
@@ -60,14 +69,34 @@ class TimeoutIsUnavailable(RpcClient):
             raise Unavailable(error.detail, executed=error.executed) from error
 
 
-class OneNodeIsEnough(RpcClient):
-    def _another(self, error, *arguments):
-        return error.executed is not Executed.NO and super()._another(error, *arguments)
+class Tries(RpcClient):
+    """A client that goes on with other attempts than it should."""
+
+    async def _make(self, attempts):
+        attempts.__class__ = self.attempts
+        return await super()._make(attempts)
 
 
-class IdempotentOnceOnly(RpcClient):
-    def _another(self, error, *arguments):
-        return error.executed is Executed.NO and super()._another(error, *arguments)
+class OnlyUnsent(Attempts):
+    __slots__ = ()
+
+    def _goes_on(self, verdict, error, now):
+        return error.executed is Executed.NO and super()._goes_on(verdict, error, now)
+
+
+class OnlySent(Attempts):
+    __slots__ = ()
+
+    def _goes_on(self, verdict, error, now):
+        return error.executed is not Executed.NO and super()._goes_on(verdict, error, now)
+
+
+class OneNodeIsEnough(Tries):
+    attempts = OnlySent
+
+
+class IdempotentOnceOnly(Tries):
+    attempts = OnlyUnsent
 
 
 class AllIsIdempotent(RpcClient):
@@ -122,6 +151,7 @@ FAULTS = {
     "test_calls_at_once_get_their_own_replies": OneReplyForAll,
     "test_metadata_of_a_call_is_sent": MetadataStays,
     "test_a_handlers_error_arrives_as_its_class_with_code_id_and_detail": ErrorsHaveNoClass,
+    "test_an_error_of_the_applications_own_that_a_call_names_is_raised_with_its_details": AsksForNoErrors,
     "test_a_service_that_nobody_offers_has_no_node": NoNodeIsUnavailable,
     "test_a_deadline_that_passes_is_a_timeout": TimeoutIsUnavailable,
     "test_what_was_not_executed_is_tried_at_another_node": OneNodeIsEnough,

@@ -17,6 +17,7 @@ from micro_core import (
     NotFound,
     Request,
     Stream,
+    Unavailable,
 )
 from micro_core.builtin.rpc.server import RpcServer
 
@@ -92,6 +93,33 @@ class ErrorsLoseTheirClass(Faulty):
                 raise BadRequest(error.detail) from error
 
         handlers[good.name] = replace(good, function=taken)
+
+
+class DetailsStay(Faulty):
+    def change(self, handlers):
+        good = handlers["Work.Decline"]
+
+        async def decline(context, text):
+            try:
+                return await good.function(context, text)
+            except Conflict as error:
+                error.details = None
+                raise
+
+        handlers[good.name] = replace(good, function=decline)
+
+
+class NamesInnerNodes(Faulty):
+    def change(self, handlers):
+        good = handlers["Work.LetThrough"]
+
+        async def let_through(context, text):
+            try:
+                return await good.function(context, text)
+            except Unavailable as error:
+                raise Unavailable(error.detail) from error
+
+        handlers[good.name] = replace(good, function=let_through)
 
 
 class TellsEverything(Faulty):
@@ -379,6 +407,8 @@ FAULTS = {
     "test_a_call_is_answered_by_its_handler": OtherReply,
     "test_an_unknown_endpoint_is_not_found_and_not_executed": NotFoundCountsAsExecuted,
     "test_an_error_that_a_handler_means_arrives_as_it_is": ErrorsLoseTheirClass,
+    "test_an_error_of_the_applications_own_arrives_with_its_details": DetailsStay,
+    "test_an_error_that_a_handler_lets_through_from_a_call_of_its_own_names_no_node": NamesInnerNodes,
     "test_any_other_exception_is_masked_and_its_neighbours_go_on": TellsEverything,
     "test_streams_of_every_kind": LosesTheFirstOfAStream,
     "test_calls_under_way_have_their_own_metadata": LatestMetadata,
