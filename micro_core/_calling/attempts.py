@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from micro_core._calling.discovery import Discovery
 from micro_core._calling.nodes import NodeList, Target
-from micro_core._calling.retry import Budget, Verdict, backoff, judge
+from micro_core._calling.retry import Budget, Verdict, backoff, is_stopping, judge
 from micro_core.client import Attempt, Call
-from micro_core.errors import Executed, MicroError, NoNode, NotFound, RegistryError, Timeout
+from micro_core.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    Executed,
+    LimitExceeded,
+    MicroError,
+    NoNode,
+    ProtocolError,
+    RegistryError,
+    Timeout,
+)
 from micro_core.selector import Selector
 
 __all__ = ["AttemptRules", "Attempts", "TargetedAttempt"]
+
+ATTEMPTS_AT_ONE_NODE = 3
+"""How often a call that was not executed is tried where there is no other node, the first time included."""
+SLOWER = 1.5
+"""How much longer than its endpoint was seen to take an attempt gets at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,16 +42,25 @@ class AttemptRules:
     attempt_timeout: float
     now: Callable[[], float]
     random: Callable[[], float]
+    probe: Callable[[NodeList, Target], None]
+    """Finds out beside the calls whether a node that was left out answers again."""
     service: str = ""
     """The proxy that gets all calls."""
     follows_registry: bool = True
     """False where the settings name who gets all calls."""
 
 
+class Coding(Protocol):
+    """How the values of an endpoint are coded, and how long it takes."""
+
+    slowest: float
+    """Seconds that it took to answer at most, lately."""
+
+
 class TargetedAttempt(Attempt):
     """An attempt with what the client keeps about its node."""
 
-    __slots__ = ("attempts", "target")
+    __slots__ = ("attempts", "channel", "target")
 
     def __init__(
         self, attempts: Attempts, target: Target, number: int, deadline: float, metadata: dict[str, str]
@@ -49,17 +73,18 @@ class TargetedAttempt(Attempt):
         self.metadata = metadata
         self.attempts = attempts
         self.target = target
+        self.channel = target.channel
 
 
 class Attempts:
     """The attempts of one call, one after the other.
 
-    ``coded`` is what the client sends, ``metadata`` goes with every attempt; ``deadline`` is that of the whole call.
+    ``request`` is the body to send, ``metadata`` goes with every attempt; ``deadline`` is that of the whole call.
     """
 
     __slots__ = (
-        "_failures", "_idempotent", "_last", "_maybe", "_misdirected", "_retries", "_rules", "_started", "_tried",
-        "call", "coded", "deadline", "metadata", "nodes", "pause",
+        "_failures", "_has_token", "_idempotent", "_last", "_maybe", "_misdirected", "_retries", "_rules", "_started",
+        "_tried", "call", "deadline", "metadata", "nodes", "pause", "request", "route",
     )  # fmt: skip
 
     def __init__(
@@ -69,14 +94,16 @@ class Attempts:
         nodes: NodeList,
         deadline: float,
         metadata: dict[str, str],
-        coded: tuple[Any, bytes],
+        route: Coding,
+        request: bytes,
         idempotent: bool,
     ) -> None:
         self.call = call
         self.nodes = nodes
         self.deadline = deadline
         self.metadata = metadata
-        self.coded = coded
+        self.route = route
+        self.request = request
         self.pause = 0.0
         """Seconds to wait before the next attempt."""
         self._rules = rules
@@ -89,19 +116,24 @@ class Attempts:
         self._last: MicroError | None = None
         self._maybe = False
         self._misdirected = False
+        self._has_token = False
+        """Whether a retry is paid for."""
 
     def next(self) -> TargetedAttempt:
         """Return the next attempt, its node chosen. Raises `NoNode`, or what the last attempt raised."""
         now = self._rules.now() if self._tried else self._started
+        if now >= self.nodes.next_due:
+            for due in self.nodes.due(now):
+                self._rules.probe(self.nodes, due)
         try:
-            target = self._choose(now)
+            target = self._choose()
         except NoNode as nowhere:
             raise self._nowhere(nowhere) from None
         return TargetedAttempt(self, target, len(self._tried), self._deadline(now), self.metadata.copy())
 
-    def _choose(self, now: float) -> Target:
+    def _choose(self) -> Target:
         call, nodes = self.call, self.nodes
-        candidates = nodes.candidates(call.options.filters, now, self._tried)
+        candidates = nodes.candidates(call.options.filters, self._tried)
         if not candidates:
             raise NoNode(
                 f"none of the {len(nodes)} nodes of {call.service!r} fits the call's filters: "
@@ -115,12 +147,33 @@ class Attempts:
         return target
 
     def _deadline(self, now: float) -> float:
-        """Return when an attempt ends that begins now: early where another may follow."""
-        wanted = self.call.options.attempt_timeout
-        again = len(self._tried) < self._retries and self._idempotent and (len(self.nodes) > 1 or wanted is not None)
-        if not again:
-            return self.deadline
-        return min(self.deadline, now + (self._rules.attempt_timeout if wanted is None else wanted))
+        """Return when an attempt ends that begins now: early where another may follow, is paid for, and has time.
+
+        Of what is left it gets a share, but longer than the endpoint was seen to take.
+        """
+        deadline, wanted = self.deadline, self.call.options.attempt_timeout
+        retries = self._retries - len(self._tried)
+        if not self._idempotent or retries <= 0 or (wanted is None and len(self.nodes) < 2):
+            return deadline
+        slowest = self.route.slowest
+        if wanted is None:
+            share = (deadline - now) / (retries + 1)
+            wanted = max(min(self._rules.attempt_timeout, share), SLOWER * slowest)
+        if now + wanted + slowest >= deadline:
+            return deadline
+        self._has_token = self._has_token or self._rules.budget.spend()
+        return now + wanted if self._has_token else deadline
+
+    def done(self) -> None:
+        """Give back what was not needed; nothing follows."""
+        if self._has_token:
+            self._has_token = False
+            self._rules.budget.give_back()
+
+    def _spend(self) -> bool:
+        """Take the token for a retry, unless one is in hand; False where the budget is used up."""
+        had, self._has_token = self._has_token, False
+        return had or self._rules.budget.spend()
 
     def failed(self, attempt: TargetedAttempt, error: MicroError, started: float) -> None:
         """Take note of what an attempt that began at ``started`` raised.
@@ -137,43 +190,73 @@ class Attempts:
         verdict = self.ended(attempt, error)
         self._misdirected = verdict is Verdict.MISDIRECTED
         self._last = error
-        goes_on = self._goes_on(verdict, error, now)
+        goes_on = now < self.deadline and self._retries > 0 and self._goes_on(verdict)
         error.detail = self._explained(now)
         if self._maybe:
             error.executed = Executed.MAYBE
         if not goes_on:
             raise self._nowhere(NoNode(), error.detail) if self._misdirected else error
-        self.pause = min(backoff(len(self._tried), self._rules.random), max(self.deadline - now, 0.0))
+        self.pause = 0.0
         if self._misdirected:
             self._retries += 1  # which costs no retry, since there is one node less
-            self.pause = 0.0
+        elif not self.nodes.has_healthy_besides(self._tried):
+            self.pause = min(backoff(len(self._tried), self._rules.random), self.deadline - now)
 
     def ended(self, attempt: TargetedAttempt, error: MicroError) -> Verdict:
         """Return what an error says; drop the node if another service answers at its address.
 
-        Who calls an address or through a proxy has chosen it, and is told.
+        Who calls an address or through a proxy has chosen it, and is told. Of a node that is stopping the connections
+        are left: its address may stand for several processes.
         """
+        if is_stopping(error):
+            self.nodes.reconnect(attempt.target, attempt.channel)
+            self.nodes.failed(attempt.target, refused=True, now=self._rules.now())
         verdict = judge(error, self.call.service, self._idempotent)
         if verdict is not Verdict.MISDIRECTED:
             return verdict
         if self.call.options.address or not self._rules.follows_registry:
-            return Verdict.ELSEWHERE
+            return Verdict.LACKING
         self._rules.discovery.departed(self.nodes, attempt.target)
         return verdict
 
-    def _goes_on(self, verdict: Verdict, error: MicroError, now: float) -> bool:
-        """Tell whether to go on; what was not executed may be tried at every node, the rest as often as configured."""
-        if verdict is Verdict.FINAL or self._retries == 0 or now >= self.deadline:
-            return False
-        if verdict is Verdict.MISDIRECTED:
-            return True
+    def count_against(self, attempt: TargetedAttempt, error: MicroError, started: float) -> bool:
+        """Count what the transport raised against the node; return False for what tells nothing of the node.
+
+        No answer in time counts however short the time was, unless the node has answered anybody meanwhile.
+        """
+        target = attempt.target
+        match error:
+            case ConnectFailed() | ConnectionLost() | ProtocolError():
+                pass
+            case LimitExceeded() if error.executed is Executed.MAYBE:
+                pass  # a reply beyond all limits
+            case Timeout() if target.answered < started < attempt.deadline:
+                pass
+            case _:
+                return False
+        self.nodes.failed(target, refused=isinstance(error, ConnectFailed), now=self._rules.now())
+        return True
+
+    def _goes_on(self, verdict: Verdict) -> bool:
+        """Tell whether there is another attempt: where nothing was executed at every node, else as often as allowed.
+
+        What nobody had work with is free, as long as there is a node that is not left out.
+        """
         tried, nodes = len(self._tried), len(self.nodes)
-        if not nodes:
-            return False
-        if isinstance(error, NotFound):
-            return tried < nodes and tried <= self._retries and self._rules.budget.spend()
-        unexecuted_left = error.executed is Executed.NO and tried < nodes
-        return (unexecuted_left or tried <= self._retries) and self._rules.budget.spend()
+        match verdict:
+            case Verdict.MISDIRECTED:
+                return True
+            case Verdict.ELSEWHERE if self.nodes.has_healthy_besides(self._tried):
+                return True
+            case Verdict.ELSEWHERE:
+                return nodes > 0 and tried < (nodes if nodes > 1 else ATTEMPTS_AT_ONE_NODE) and self._spend()
+            case Verdict.SHED:
+                return (tried < nodes or (nodes > 0 and tried <= self._retries)) and self._spend()
+            case Verdict.LACKING:
+                return tried < nodes and tried <= self._retries and self._spend()
+            case Verdict.AGAIN:
+                return nodes > 0 and tried <= self._retries and self._spend()
+        return False
 
     @property
     def has_nowhere_to_go(self) -> bool:

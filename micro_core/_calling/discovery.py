@@ -135,9 +135,14 @@ class Discovery:
         return followed
 
     def _forget(self, followed: Followed) -> None:
-        """Stop following a service that nobody waits for and that is not there: callers may ask for any name."""
+        """Stop following a service that nobody waits for and that is not there: callers may ask for any name.
+
+        Which of its nodes departed is remembered: each call would try them anew.
+        """
         nodes = followed.nodes
-        if nodes.synced and not nodes and not followed.waiting and self._followed.get(nodes.service) is followed:
+        if not nodes.synced or nodes or nodes.departed_addresses or followed.waiting:
+            return
+        if self._followed.get(nodes.service) is followed:
             del self._followed[nodes.service]
             followed.scope.cancel()
 
@@ -151,6 +156,8 @@ class Discovery:
             except Exception as error:  # a plugin's
                 log.debug("registry %s does not list its services: %s", self._registry.name, error)
         mucp = f" that speaks mucp, only {', '.join(others)}," if others else ""
+        if departed := nodes.departed_addresses:
+            known = f"another service answers at {', '.join(departed[:20])}, where it is said to be; {known}"
         return NoNode(
             f"no node of {service!r}{mucp} in registry {self._registry.name} after {seconds:.1f} s; {known}",
             service=service,

@@ -1,4 +1,4 @@
-"""What a client learns about its nodes: who fails is left out for a while, then tried once (docs/selector.md)."""
+"""What a client learns about its nodes: outlier ejection, and probes that bring nodes back (docs/selector.md)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ FIRST_EJECTION = 0.25
 LONGEST_EJECTION = 30.0
 JITTER = 0.2
 FAILURES_IN_A_ROW = 2
-"""Resets or attempt timeouts until a node is left out; a refused connect is enough by itself."""
+"""Attempts that were reset, not answered or answered with nonsense until a node is left out."""
 
 
 class Health:
-    """How one node has done lately."""
+    """How one node has done lately.
+
+    An ejected node gets no calls while there are others. When its time is over it is probed beside the calls: an
+    answer brings it back on probation, where one failure more ejects it for longer; an answered call clears it.
+    """
 
     __slots__ = ("ejections", "failures", "probing", "until")
 
@@ -30,22 +34,28 @@ class Health:
 
     @property
     def ejected(self) -> bool:
-        """Tell whether the node is left out, or being tried once."""
+        """Tell whether the node is left out, be it probed meanwhile or not."""
         return self.until > 0
 
     def succeeded(self) -> bool:
         """Note an answer; return whether the node was left out until now."""
         was_ejected = self.ejected
-        self.failures = self.ejections = 0
+        if self.probing:
+            self.failures = FAILURES_IN_A_ROW - 1
+        else:
+            self.failures = self.ejections = 0
         self.until, self.probing = 0.0, False
         return was_ejected
 
     def failed(self, refused: bool, now: float, random: Callable[[], float], may_eject: bool) -> bool:
-        """Note a failure; return whether the node is left out from now on."""
+        """Note a failure; return whether the node is left out from now on.
+
+        Where nobody listens, there is no doubt: it is left out at once. ``may_eject`` is about all other evidence.
+        """
         self.failures += 1
         if self.probing:
             self.probing = False
-        elif self.ejected or not (refused or self.failures >= FAILURES_IN_A_ROW) or not may_eject:
+        elif self.ejected or not (refused or (may_eject and self.failures >= FAILURES_IN_A_ROW)):
             return False
         seconds = min(FIRST_EJECTION * 2.0 ** min(self.ejections, 16), LONGEST_EJECTION)
         self.until = now + seconds * (1 + JITTER * (2 * random() - 1))
@@ -53,15 +63,15 @@ class Health:
         return True
 
     def due(self, now: float) -> bool:
-        """Tell whether the node is to be tried once."""
+        """Tell whether the node is to be probed."""
         return not self.probing and 0 < self.until <= now
 
     def probe(self) -> None:
-        """Let one call through."""
+        """Note that a probe is under way."""
         self.probing = True
         self.until = math.inf
 
     def release(self, now: float) -> None:
-        """Note that the one call told nothing: another may be let through."""
+        """Note that the probe told nothing: another may follow."""
         self.probing = False
-        self.until = now
+        self.until = now + FIRST_EJECTION

@@ -19,7 +19,7 @@ __all__ = ["NodeList", "Target"]
 class Target:
     """A node with what the client keeps about it."""
 
-    __slots__ = ("channel", "heads", "health", "node")
+    __slots__ = ("answered", "channel", "heads", "health", "node")
 
     def __init__(self, node: Node, channel: Channel) -> None:
         self.node = node
@@ -27,6 +27,8 @@ class Target:
         self.heads: dict[Any, Any] = {}
         """The constant headers of requests, kept by the client."""
         self.health = Health()
+        self.answered = -math.inf
+        """When it answered last, on the client's clock."""
 
 
 class NodeList:
@@ -52,7 +54,8 @@ class NodeList:
         """The candidates of a call without filters, until something changes."""
         self._healthy: dict[str, tuple[Node, ...]] = {}
         """Of each version those that are not left out, until something changes."""
-        self._next_due = math.inf
+        self.next_due = math.inf
+        """When the next node is to be probed, on the client's clock."""
         self.synced = False
         """Whether the registry has told of all nodes that there are."""
         self.idempotent: frozenset[str] = frozenset()
@@ -66,6 +69,12 @@ class NodeList:
         """What the nodes speak that are not called for it."""
         nodes = [node for record in self._records.values() for node in record.nodes]
         return sorted({node.metadata["protocol"] for node in nodes if not callable_by_rpc(node)})
+
+    @property
+    def departed_addresses(self) -> list[str]:
+        """Where the registry has a node of ours and another service answers."""
+        nodes = [node for record in self._records.values() for node in record.nodes]
+        return sorted(node.address for node in nodes if callable_by_rpc(node) and node.id not in self._targets)
 
     def __repr__(self) -> str:
         ejected = sum(target.health.ejected for target in self._targets.values())
@@ -125,20 +134,14 @@ class NodeList:
         """Have the next pick work out its candidates anew."""
         self._ready = None
         self._healthy.clear()
-        self._next_due = min((t.health.until for t in self._targets.values() if t.health.ejected), default=math.inf)
+        self.next_due = min((t.health.until for t in self._targets.values() if t.health.ejected), default=math.inf)
 
-    def candidates(self, filters: Sequence[Filter], now: float, tried: Collection[str] = ()) -> tuple[Node, ...]:
-        """Return the nodes to choose from: a single one where that is to be tried again, none where no node fits.
+    def candidates(self, filters: Sequence[Filter], tried: Collection[str] = ()) -> tuple[Node, ...]:
+        """Return the nodes to choose from, none where no node fits; those left out come where there are no others.
 
-        Nodes whose ids are ``tried`` come only where there is no other. Every filter is asked anew.
+        Nodes whose ids are ``tried`` come only where all were. Every filter is asked anew.
         """
         records = self._filtered(filters) if filters else None
-        if now >= self._next_due:
-            due = self._due(records, now, tried)
-            if due is not None:
-                due.health.probe()
-                self._forget()
-                return (due.node,)
         if records is not None:
             ready = self._work_out(records)
         else:
@@ -150,13 +153,17 @@ class NodeList:
         untried = tuple(node for node in ready if node.id not in tried)
         return untried or tuple(node for node in self._fitting(records) if node.id not in tried) or ready
 
-    def _due(self, records: Sequence[Record] | None, now: float, tried: Collection[str]) -> Target | None:
-        """Return a fitting node that was left out long enough."""
-        due = [target for target in self._targets.values() if target.health.due(now) and target.node.id not in tried]
-        if records is not None and due:
-            fitting = self._fitting(records)
-            due = [target for target in due if target.node in fitting]
-        return due[0] if due else None
+    def due(self, now: float) -> list[Target]:
+        """Return the nodes that were left out long enough, for the client to probe each of them."""
+        due = [target for target in self._targets.values() if target.health.due(now)]
+        for target in due:
+            target.health.probe()
+        self._forget()
+        return due
+
+    def has_healthy_besides(self, tried: Collection[str]) -> bool:
+        """Tell whether there is a node that is neither left out nor ``tried``."""
+        return any(not target.health.ejected and id not in tried for id, target in self._targets.items())
 
     def _work_out(self, records: Sequence[Record]) -> tuple[Node, ...]:
         parts = [self._healthy_of(record) for record in records]
@@ -189,7 +196,7 @@ class NodeList:
         return self._targets.get(node.id)
 
     def release(self, target: Target, now: float) -> None:
-        """Note that the call which was to try a node again told nothing about it."""
+        """Note that a probe told nothing about a node."""
         if target.health.probing:
             target.health.release(now)
             self._forget()
@@ -200,11 +207,26 @@ class NodeList:
             self._forget()
 
     def failed(self, target: Target, *, refused: bool, now: float) -> None:
-        """Note that a node did not answer; leave it out where it failed too often, never more than half of them."""
+        """Note that a node did not answer, or nonsense; leave it out where it failed too often.
+
+        The only node never is. Where nobody listens, or who listens is stopping (``refused``), as many as it takes
+        are left out; by all other evidence never more than half of them, for the fault may be on our side.
+        """
+        if len(self._targets) < 2:
+            return
         ejected = sum(each.health.ejected for each in self._targets.values())
         may_eject = (ejected + 1) * 2 <= len(self._targets)
         if target.health.failed(refused, now, self._random, may_eject):
             self._forget()
+
+    def reconnect(self, target: Target, channel: Channel) -> None:
+        """Let calls under way end on ``channel``, and have further ones take new connections.
+
+        Where its address stands for several processes, another one answers there.
+        """
+        if target.channel is channel and self._targets.get(target.node.id) is target:
+            target.channel = self._connect(target.node)
+            self._drop(channel)
 
     def departed(self, target: Target) -> None:
         """Note that another service answers at a node's address: it is no node any more until it is announced anew."""

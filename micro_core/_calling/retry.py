@@ -6,9 +6,18 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
-from micro_core.errors import Executed, LimitExceeded, MicroError, NotFound, ProtocolError, Timeout, Unavailable
+from micro_core.errors import (
+    ConnectFailed,
+    Executed,
+    LimitExceeded,
+    MicroError,
+    NotFound,
+    ProtocolError,
+    Timeout,
+    Unavailable,
+)
 
-__all__ = ["Budget", "Verdict", "backoff", "judge"]
+__all__ = ["Budget", "Verdict", "backoff", "is_stopping", "judge"]
 
 FIRST_BACKOFF = 0.01
 LONGEST_BACKOFF = 1.0
@@ -18,31 +27,37 @@ class Verdict(Enum):
     """What becomes of a call after an attempt of it failed."""
 
     FINAL = "the caller is told"
-    ELSEWHERE = "it was not executed: another node may do better"
+    ELSEWHERE = "nobody listens, or who listens is leaving: it was not executed, and is free to go to any other node"
+    SHED = "it was not executed: another node may have room, within the budget"
+    LACKING = "the node lacks the endpoint, which one of another version may have"
     AGAIN = "it may have been executed, and executing it twice does no harm"
     MISDIRECTED = "the node's address has changed hands"
 
 
-_ELSEWHERE_BETTER = (Unavailable, Timeout, ProtocolError, LimitExceeded, NotFound)
-"""What may go well at another node, one of another version included; a body that does not fit will not."""
-
-
 def judge(error: MicroError, service: str, idempotent: bool) -> Verdict:
     """Return what an error says of a call of ``service``, and whether it may be sent again."""
-    if error.executed is Executed.YES or not isinstance(error, _ELSEWHERE_BETTER):
+    if error.executed is Executed.YES:
         return Verdict.FINAL
-    if is_misdirected(error, service):
-        return Verdict.MISDIRECTED
-    if isinstance(error, LimitExceeded) and error.code != LimitExceeded.default_code:
-        return Verdict.FINAL  # too large here is too large everywhere
-    if error.executed is Executed.NO:
+    if error.executed is Executed.MAYBE:
+        transient = isinstance(error, Unavailable | Timeout | ProtocolError | LimitExceeded)
+        return Verdict.AGAIN if idempotent and transient else Verdict.FINAL
+    if isinstance(error, NotFound):
+        return Verdict.MISDIRECTED if is_misdirected(error, service) else Verdict.LACKING
+    if isinstance(error, ConnectFailed | Timeout):
         return Verdict.ELSEWHERE
-    return Verdict.AGAIN if idempotent else Verdict.FINAL
+    if isinstance(error, LimitExceeded) and error.code != LimitExceeded.default_code:
+        return Verdict.FINAL  # a request that is too large here is too large everywhere
+    return Verdict.SHED if isinstance(error, Unavailable | ProtocolError | LimitExceeded) else Verdict.FINAL
 
 
 def is_misdirected(error: MicroError, service: str) -> bool:
     """Tell whether a service other than ``service`` refused a call (docs/protocol.md §3): the address changed hands."""
     return isinstance(error, NotFound) and error.executed is Executed.NO and error.id not in ("", service)
+
+
+def is_stopping(error: MicroError) -> bool:
+    """Tell whether the node said that it is stopping; a `Timeout` of our own side names no one as its maker."""
+    return isinstance(error, Timeout) and error.executed is Executed.NO and error.id != ""
 
 
 def backoff(retry: int, random: Callable[[], float]) -> float:
@@ -78,12 +93,17 @@ class Budget:
         self._calls += 1
 
     def spend(self) -> bool:
-        """Take one retry; False where the budget is used up."""
-        self._settle()
+        """Take the token for one retry; False where the budget is used up."""
+        if self._tokens < 1:
+            self._settle()
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
+
+    def give_back(self) -> None:
+        """Take back the token of a retry that was not needed."""
+        self._tokens += 1
 
     def _settle(self) -> None:
         """Turn the calls and the time since the last retry into tokens, no more than a window's worth."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from inspect import iscoroutinefunction
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from micro_core import (
     SYNC,
@@ -27,6 +29,7 @@ from micro_core import (
     ConnectionLost,
     Endpoint,
     Executed,
+    Filter,
     Forbidden,
     Head,
     Message,
@@ -34,6 +37,7 @@ from micro_core import (
     Node,
     NoNode,
     NotFound,
+    ProtocolError,
     Record,
     Registry,
     RegistryError,
@@ -99,7 +103,7 @@ class ScriptedChannel(Channel):
         steps = self._transport.steps
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         with anyio.CancelScope(deadline=deadline):
-            reply: Message = await step(attempt) if step is freezes else step(attempt)
+            reply: Message = await step(attempt) if iscoroutinefunction(step) else step(attempt)
             return reply
         raise Timeout("no answer before the deadline", executed=Executed.MAYBE)
 
@@ -397,16 +401,138 @@ async def test_a_timeout_names_where_and_for_how_long() -> None:
     assert raised.value.executed == "maybe"
 
 
-async def test_a_trial_that_its_caller_cancels_does_not_lose_the_node() -> None:
-    transport = ScriptedTransport(refuses, answers, freezes, answers)
+async def test_a_node_that_was_left_out_is_probed_and_no_call_is_risked_for_it() -> None:
+    back = False
+
+    def answer(attempt: Attempt) -> Message:
+        return answers(attempt) if back or attempt.node.id == "1-0" else refuses(attempt)
+
+    transport = ScriptedTransport(answer)
     async with calling(ScriptedRegistry(nodes(2)), transport, random=lambda: 0.0) as client:
-        await client.call(hello())  # one node is left out now
-        await anyio.sleep(0.21)
-        with anyio.move_on_after(0.02):
-            await client.call(hello())
+        for _ in range(2):
+            await client.call(hello("Charge"))
+        for answers_again in (False, True):
+            back = answers_again
+            await anyio.sleep(0.6)
+            transport.attempts.clear()
+            await client.call(hello("Charge"))
+            await anyio.wait_all_tasks_blocked()
+            asked = {attempt.headers[b"Micro-Endpoint"]: attempt.node.id for attempt in transport.attempts}
+            assert asked == {b"Greeter.Charge": "1-0", b"Debug.Health": "1-1"}
+        transport.attempts.clear()
+        for _ in range(4):
+            await client.call(hello("Charge"))
+    assert {attempt.node.id for attempt in transport.attempts} == {"1-0", "1-1"}
+
+
+async def test_what_nobody_listens_for_is_free_however_often_it_happens() -> None:
+    def answer(attempt: Attempt) -> Message:
+        return answers(attempt) if attempt.node.id == "1-9" else refuses(attempt)
+
+    transport = ScriptedTransport(answer)
+    async with calling(ScriptedRegistry(nodes(10)), transport, random=lambda: 0.0) as client:
+        client._budget._tokens = 0.0
+        for _ in range(300):
+            assert await client.call(hello("Charge")) == "hello"
+    assert len(transport.attempts) < 1.2 * 300
+
+
+async def test_a_channel_that_closes_before_a_call_is_sent_is_left_for_another_node() -> None:
+    transport = ScriptedTransport(fails(lambda: Closed("the channel to it is closed")), answers)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        assert await client.call(hello("Charge")) == "hello"
+
+
+async def test_a_lone_node_that_is_stopping_is_asked_again_on_a_new_connection() -> None:
+    transport = ScriptedTransport(says(Timeout("stopping", executed=Executed.NO)), answers)
+    async with calling(ScriptedRegistry(nodes(1)), transport) as client:
+        assert await client.call(hello("Charge")) == "hello"
+        await anyio.wait_all_tasks_blocked()
+        assert transport.closed == ["127.0.0.1:1"]
+
+
+async def test_an_attempt_gets_its_share_of_a_short_time_and_an_unanswered_one_counts() -> None:
+    async def some_freeze(attempt: Attempt) -> Message:
+        return await freezes(attempt) if attempt.node.id == "1-0" else answers(attempt)
+
+    transport = ScriptedTransport(some_freeze)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        for _ in range(6):
+            assert await client.call(hello(timeout=0.5)) == "hello"
+        slow = [attempt.seconds for attempt in transport.attempts if attempt.node.id == "1-0"]
+        assert len(slow) == 2
+        assert all(0.2 < seconds <= 0.25 for seconds in slow)
+
+
+async def test_an_attempt_is_not_shortened_for_a_retry_that_the_budget_refuses() -> None:
+    transport = ScriptedTransport(answers)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        client._budget._tokens = 1.0
         await client.call(hello())
-    left_out = transport.addresses[0]
-    assert transport.addresses[2:] == [left_out, left_out]
+        client._budget._tokens = 0.0
+        await client.call(hello())
+    first, second = (attempt.seconds for attempt in transport.attempts)
+    assert first <= 1
+    assert second > 3
+
+
+async def test_an_endpoint_that_is_known_to_be_slow_gets_the_time_it_takes() -> None:
+    async def slow(attempt: Attempt) -> Message:
+        await anyio.sleep(0.3)
+        return answers(attempt)
+
+    transport = ScriptedTransport(slow)
+    async with calling(ScriptedRegistry(nodes(2)), transport, attempt_timeout=0.1) as client:
+        for _ in range(4):
+            assert await client.call(hello()) == "hello"
+    first, second, *others = (attempt.seconds for attempt in transport.attempts)
+    assert first <= 0.1 < 4 < second
+    assert len(others) == 3
+    assert all(0.45 <= seconds < 3 for seconds in others)
+
+
+async def test_a_node_that_answers_others_is_not_blamed_for_an_impatient_caller() -> None:
+    async def answer(attempt: Attempt) -> Message:
+        return await freezes(attempt) if attempt.headers[b"Micro-Endpoint"] == b"Greeter.Charge" else answers(attempt)
+
+    transport = ScriptedTransport(answer)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+
+        async def impatient() -> None:
+            for _ in range(6):
+                with pytest.raises(Timeout):
+                    await client.call(hello("Charge", timeout=0.05))
+            done.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            done = tasks.cancel_scope
+            tasks.start_soon(impatient)
+            while True:
+                await client.call(hello())
+                await anyio.sleep(0.005)
+        assert "0 left out" in repr(client._discovery.known["greeter"])
+
+
+@pytest.mark.parametrize("says", [b"text/html", b"text/plain; charset=utf-8"])
+async def test_a_reply_that_no_service_gives_is_a_broken_node_s(says: bytes) -> None:
+    def answer(attempt: Attempt) -> Message:
+        return Message({b"Content-Type": says}, b"<html>") if attempt.node.id == "1-0" else answers(attempt)
+
+    transport = ScriptedTransport(answer)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        for _ in range(20):
+            assert await client.call(hello()) == "hello"
+        assert transport.addresses.count("127.0.0.1:1") == 2
+        with pytest.raises(ProtocolError, match=r"answered 'text/.*', which is no reply of a service") as raised:
+            await client.call(hello("Charge", filters=(only("1-0"),)))
+    assert raised.value.executed is Executed.MAYBE
+
+
+def only(id: str) -> Filter:
+    def keep(records: Sequence[Record]) -> Sequence[Record]:
+        return [replace(each, nodes=tuple(node for node in each.nodes if node.id == id)) for each in records]
+
+    return keep
 
 
 async def test_the_retry_budget_bounds_all_retries_together() -> None:

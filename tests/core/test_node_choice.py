@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from micro_core.errors import (
     NotFound,
     ProtocolError,
     Timeout,
+    Unavailable,
 )
 
 
@@ -49,13 +51,18 @@ class Nodes:
             self.list.apply(Change(kind=kind, record=record))
 
     def ids(self, *filters: Filter, tried: tuple[str, ...] = ()) -> str:
-        return " ".join(node.id for node in self.list.candidates(filters, self.now, tried))
+        return " ".join(node.id for node in self.list.candidates(filters, tried))
 
     def target(self, id: str) -> Target:
         found = next(node for node in self.nodes if node.id == id)
         target = self.list.target(found)
         assert target is not None
         return target
+
+    def probe(self, seconds: float = 1.0) -> str:
+        """Let time pass; return the nodes that are to be probed by then."""
+        self.now += seconds
+        return " ".join(target.node.id for target in self.list.due(self.now))
 
     def fail(self, id: str, *, refused: bool = False) -> None:
         self.list.failed(self.target(id), refused=refused, now=self.now)
@@ -84,11 +91,23 @@ def test_an_answer_between_two_resets_counts() -> None:
     assert nodes.ids() == "n0 n1 n2"
 
 
-def test_never_more_than_half_of_the_nodes_are_left_out() -> None:
+def test_never_more_than_half_of_the_nodes_are_left_out_for_what_they_did_not_answer() -> None:
     nodes = Nodes(4)
-    for id in ("n0", "n1", "n2", "n3"):
-        nodes.fail(id, refused=True)
+    for id in ("n0", "n1", "n2", "n3") * 3:
+        nodes.fail(id)
     assert nodes.ids() == "n2 n3"
+
+
+def test_all_nodes_that_refuse_connects_are_left_out_as_long_as_there_are_others() -> None:
+    nodes = Nodes(4)
+    for id in ("n0", "n1", "n2"):
+        nodes.fail(id, refused=True)
+    assert nodes.ids() == "n3"
+    for _ in range(3):
+        nodes.fail("n3")  # which may be our side's fault, and is all there is
+    assert nodes.ids() == "n3"
+    nodes.fail("n3", refused=True)
+    assert nodes.ids() == "n0 n1 n2 n3"
 
 
 def test_the_only_node_is_never_left_out() -> None:
@@ -112,53 +131,59 @@ def test_the_time_out_doubles_from_250_ms_to_30_s_with_jitter(die: float, factor
     nodes.fail("n0", refused=True)
     for _ in range(10):
         lengths.append(nodes.target("n0").health.until - nodes.now)
-        nodes.now = nodes.target("n0").health.until
-        assert nodes.ids() == "n0"
+        assert nodes.probe(lengths[-1]) == "n0"
         nodes.fail("n0")
     assert lengths == pytest.approx([factor * min(0.25 * 2**i, 30) for i in range(10)])
 
 
-def test_one_call_and_no_more_tries_a_node_again() -> None:
+def test_a_node_is_probed_once_at_a_time_and_beside_the_calls() -> None:
     nodes = Nodes(3)
     nodes.fail("n1", refused=True)
-    nodes.now += 0.24
-    assert nodes.ids() == "n0 n2"
-    nodes.now += 0.02
-    assert nodes.ids() == "n1"
+    assert nodes.probe(0.24) == ""
+    assert nodes.list.next_due == pytest.approx(nodes.now + 0.01)
+    assert nodes.probe(0.02) == "n1"
+    assert nodes.probe(10) == ""
+    assert nodes.list.next_due == math.inf
     assert nodes.ids() == "n0 n2"
 
 
-def test_a_node_that_answers_the_trial_is_back() -> None:
+def test_a_node_that_answers_the_probe_is_back_on_probation() -> None:
     nodes = Nodes(3)
     nodes.fail("n1", refused=True)
-    nodes.now += 1
-    assert nodes.ids() == "n1"
+    nodes.probe()
     nodes.list.succeeded(nodes.target("n1"))
+    assert nodes.ids() == "n0 n1 n2"
+    nodes.fail("n1")
+    assert nodes.ids() == "n0 n2"
+    assert nodes.target("n1").health.until == pytest.approx(nodes.now + 0.5)
+
+
+def test_a_node_that_answers_a_call_after_the_probe_is_as_good_as_any() -> None:
+    nodes = Nodes(3)
+    nodes.fail("n1", refused=True)
+    nodes.probe()
+    for _ in range(2):
+        nodes.list.succeeded(nodes.target("n1"))
+    nodes.fail("n1")
     assert nodes.ids() == "n0 n1 n2"
 
 
-def test_a_trial_that_told_nothing_is_made_again() -> None:
+def test_a_probe_that_told_nothing_is_made_again_after_a_while() -> None:
     nodes = Nodes(3)
     nodes.fail("n1", refused=True)
-    nodes.now += 1
-    assert nodes.ids() == "n1"
+    nodes.probe()
     nodes.list.release(nodes.target("n1"), nodes.now)
-    assert nodes.ids() == "n1"
+    assert nodes.probe(0.24) == ""
+    assert nodes.probe(0.02) == "n1"
 
 
-def test_a_trial_waits_for_a_call_whose_filters_the_node_fits() -> None:
-    nodes = Nodes(3)
-    nodes.fail("n1", refused=True)
-    nodes.now += 1
-    assert nodes.ids(filters.label("zone", "z0")) == "n0"
-    assert nodes.ids(filters.label("zone", "z1")) == "n1"
-
-
-def test_a_retry_is_no_trial_of_the_node_that_has_just_failed() -> None:
-    nodes = Nodes(3)
-    nodes.fail("n1", refused=True)
-    nodes.now += 1
-    assert nodes.ids(tried=("n1",)) == "n0 n2"
+def test_a_node_that_is_stopping_gets_new_connections_once() -> None:
+    nodes = Nodes(2)
+    target, channel = nodes.target("n0"), nodes.target("n0").channel
+    nodes.list.reconnect(target, channel)
+    nodes.list.reconnect(target, channel)  # another call that was on the same connection
+    assert nodes.dropped == [channel]
+    assert nodes.target("n0").channel is not channel
 
 
 def test_a_retry_goes_to_another_node_even_if_that_is_left_out() -> None:
@@ -231,7 +256,7 @@ def test_what_a_filter_leaves_of_a_record_is_not_taken_for_the_record() -> None:
     assert nodes.ids(filters.version("1")) == "n0 n1 n2"
 
 
-FINAL, ELSEWHERE, AGAIN, MISDIRECTED = Verdict
+FINAL, ELSEWHERE, SHED, LACKING, AGAIN, MISDIRECTED = Verdict
 NO, MAYBE = Executed.NO, Executed.MAYBE
 ERRORS = [
     (ConnectFailed("x"), False, ELSEWHERE),
@@ -242,10 +267,14 @@ ERRORS = [
     (Timeout("x", executed=NO), False, ELSEWHERE),
     (Timeout("x", executed=Executed.YES), True, FINAL),
     (ProtocolError("x", executed=MAYBE), True, AGAIN),
-    (LimitExceeded("x", executed=NO), False, ELSEWHERE),
-    (LimitExceeded("x", code=413, executed=NO), False, FINAL),
-    (NotFound("x", executed=NO), False, ELSEWHERE),
-    (NotFound("x", id="greeter", executed=NO), False, ELSEWHERE),
+    (ProtocolError("x", executed=MAYBE), False, FINAL),
+    (Unavailable("x", executed=NO), False, SHED),
+    (LimitExceeded("x", executed=NO), False, SHED),
+    (LimitExceeded("x", code=413, executed=NO), True, FINAL),
+    (LimitExceeded("x", code=413, executed=MAYBE), True, AGAIN),
+    (LimitExceeded("x", code=413, executed=MAYBE), False, FINAL),
+    (NotFound("x", executed=NO), False, LACKING),
+    (NotFound("x", id="greeter", executed=NO), False, LACKING),
     (NotFound("x", id="accounts", executed=NO), False, MISDIRECTED),
     (NotFound("x"), True, FINAL),
     (BadRequest("x", executed=NO), True, FINAL),
@@ -275,6 +304,13 @@ def test_the_budget_is_ten_a_second_and_a_fifth_of_the_calls() -> None:
         budget.earn()
     now = 2.0
     assert sum(budget.spend() for _ in range(200)) == 110
+
+
+def test_the_token_of_a_retry_that_is_not_needed_is_given_back() -> None:
+    budget = Budget(lambda: 0.0)
+    for _ in range(1000):
+        assert budget.spend()
+        budget.give_back()
 
 
 def test_the_budget_lets_one_frozen_node_of_three_be_retried() -> None:

@@ -145,7 +145,7 @@ async def test_calls_of_a_killed_service_never_run_at_the_one_that_took_its_port
             async with town.serving("accounts", address):
                 with pytest.raises(MicroError):  # the connection was lost, or accounts refused it
                     await client.call("orders", endpoint, "x", str)
-                with pytest.raises(NoNode, match="here is accounts, not 'orders'") as raised:
+                with pytest.raises(NoNode, match=f"here is accounts|another service answers at {address}") as raised:
                     await client.call("orders", endpoint, "x", str)
                 assert raised.value.executed == "no"
                 async with town.serving("orders", "127.0.0.1:0"):
@@ -177,6 +177,23 @@ async def test_a_node_that_is_announced_anew_is_called_again() -> None:
         async with town.serving("orders", address):
             await registry.register(record(address), ttl=600)
             assert await client.call("orders", "Orders.Place", "x", str) == "orders"
+
+
+async def test_a_stale_line_of_a_static_file_costs_one_refused_attempt_and_not_one_for_each_call() -> None:
+    town, counting = Town(), PluginHost()
+    counting.register("extension", "attempts", attempts := Attempts())
+    async with town.serving("accounts", "127.0.0.1:0") as accounts:
+        address = accounts.address
+        parts = town.parts() | {"registry": f"static://?orders={address}"}
+        async with Client(
+            **parts, client="rpc://?lookup_timeout=50ms", plugins=counting, extensions="attempts"
+        ) as client:
+            with pytest.raises(NoNode, match="here is accounts"):
+                await client.call("orders", "Orders.Place", "x", str)
+            for _ in range(3):
+                with pytest.raises(NoNode, match=f"another service answers at {address}, where it is said"):
+                    await client.call("orders", "Orders.Place", "x", str)
+    assert attempts.addresses == [address]
 
 
 async def test_a_call_with_a_single_attempt_is_told_that_no_node_is_there() -> None:

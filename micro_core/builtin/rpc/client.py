@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import random as _random
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +15,14 @@ import anyio
 
 from micro_core._calling.attempts import AttemptRules, Attempts, TargetedAttempt
 from micro_core._calling.discovery import Discovery
-from micro_core._calling.nodes import NodeList
+from micro_core._calling.nodes import NodeList, Target
 from micro_core._calling.retry import Budget
 from micro_core._plugins.build import build
 from micro_core._runtime.runner import clock, effective_deadline
 from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import error_from_wire
 from micro_core.builtin.rpc.client_route import FramedHead, Route, route_of
-from micro_core.builtin.rpc.client_stream import RpcStream
+from micro_core.builtin.rpc.client_stream import RpcStream, StreamLife
 from micro_core.client import Attempt, Call, Caller, ClientDefaults, ClientStream
 from micro_core.codec import Codec
 from micro_core.context import current_context, propagated
@@ -29,7 +30,6 @@ from micro_core.errors import (
     BadRequest,
     Closed,
     ConnectFailed,
-    ConnectionLost,
     Executed,
     MicroError,
     ProtocolError,
@@ -40,10 +40,15 @@ from micro_core.message import Headers, Message, canonical
 from micro_core.middleware import AttemptNext, CallMiddleware, fold
 from micro_core.registry import Registry
 from micro_core.selector import Selector
+from micro_core.tasks import OwnedTasks
 from micro_core.transport import Head, Transport
 
 __all__ = ["RpcClient"]
 
+log = logging.getLogger("micro.client")
+
+PROBE_SECONDS = 1.0
+"""How long a node that was left out may take to answer whether it is well."""
 CLOCK_SECONDS = 0.05
 """How far apart two timers that are due at one moment may fire."""
 ROUTES_KEPT = 4096
@@ -127,10 +132,12 @@ class RpcClient(Caller):
             attempt_timeout=self._attempt_timeout,
             now=self._now,
             random=self._random,
+            probe=self._start_probe,
             service=defaults.proxy,
             follows_registry=not (defaults.proxy or defaults.proxy_address),
         )
         await self._opened.enter_async_context(self._discovery)
+        self._tasks = await self._opened.enter_async_context(OwnedTasks())
         self._open = True
         return self
 
@@ -155,7 +162,7 @@ class RpcClient(Caller):
             idempotent = call.endpoint in nodes.idempotent
         self._budget.earn()
         try:
-            return await self._make(Attempts(self._rules, call, nodes, deadline, metadata, (route, body), idempotent))
+            return await self._make(Attempts(self._rules, call, nodes, deadline, metadata, route, body, idempotent))
         except Timeout:
             if self._effective_deadline() <= self._now() + CLOCK_SECONDS:
                 await anyio.sleep(CLOCK_SECONDS)  # the caller's scope is due as well, and says it in its own way
@@ -169,7 +176,7 @@ class RpcClient(Caller):
             nodes = await self._discovery.find(self._service_of(call), deadline, whole=bool(call.options.filters))
         self._budget.earn()
         stream: ClientStream[Any] = await self._make(
-            Attempts(self._rules, call, nodes, deadline, metadata, (route, b""), False)
+            Attempts(self._rules, call, nodes, deadline, metadata, route, b"", False)
         )
         return stream
 
@@ -221,64 +228,91 @@ class RpcClient(Caller):
 
     async def _make(self, attempts: Attempts) -> Any:
         """Make a call, at other nodes again where that is right."""
-        while True:
-            attempt, started = attempts.next(), self._now()
-            probing = attempt.target.health.probing
-            try:
-                return await self._send(attempt)
-            except MicroError as error:
-                attempts.failed(attempt, error, started)
-            finally:
-                if probing:
-                    attempts.nodes.release(attempt.target, self._now())
-            if attempts.has_nowhere_to_go:
-                await attempts.look_again()
-            elif attempts.pause:
-                await anyio.sleep(attempts.pause)
+        try:
+            while True:
+                attempt, started = attempts.next(), self._now()
+                try:
+                    return await self._send(attempt)
+                except MicroError as error:
+                    attempts.failed(attempt, error, started)
+                if attempts.has_nowhere_to_go:
+                    await attempts.look_again()
+                elif attempts.pause:
+                    await anyio.sleep(attempts.pause)
+        finally:
+            attempts.done()
+
+    def _start_probe(self, nodes: NodeList, target: Target) -> None:
+        self._tasks.start_soon(self._probe, nodes, target)
+
+    async def _probe(self, nodes: NodeList, target: Target) -> None:
+        """Ask a node that was left out for its health: any answer brings it back, and no call is risked for it."""
+        call, deadline = Call(nodes.service, "Debug.Health", None, Any), self._now() + PROBE_SECONDS
+        attempts = Attempts(self._rules, call, nodes, deadline, {}, self._route(call), b"", False)
+        attempt = TargetedAttempt(attempts, target, 0, deadline, {})
+        try:
+            await self._send(attempt)
+        except MicroError as error:
+            attempts.ended(attempt, error)
+            log.debug("probing %s at %s: %s", nodes.service, target.node.address, error)
+        finally:
+            nodes.release(target, self._now())
 
     async def _send_once(self, attempt: TargetedAttempt) -> Any:
         """Make one attempt, and let node list and selector know how it went."""
-        attempts, target, selector = attempt.attempts, attempt.target, self._selector
-        call, (route, body) = attempt.call, attempts.coded
-        now = self._now()
+        call, attempts, target, selector = attempt.call, attempt.attempts, attempt.target, self._selector
+        route: Route = attempts.route  # type: ignore[assignment]  # which is what this client gave it
+        started = self._now()
         if selector.feedback:
             selector.started(target.node)
-        ok, streams = True, False
+        ok, is_open = True, False
         try:
             if call.streaming:
-                stream = await self._open_once(attempt, route, now)
-                streams = True
-                attempts.nodes.succeeded(target)
+                stream = await self._open_once(attempt, route, started)
+                is_open = True
                 return stream
             head: FramedHead | None = target.heads.get(route)
             if head is None:
                 head = target.heads[route] = route.head(target.node)
             id = next(self._ids)
-            headers = self._headers(attempt, now)
-            framing = head.framing
+            headers, body, framing = self._headers(attempt, attempt.deadline, started), attempts.request, head.framing
             if framing is not None:
                 body = framing.pack_request(call.endpoint, id, body)
-            reply = await target.channel.call(head, id, headers, body, attempt.deadline)
-        except (ConnectFailed, ConnectionLost, ProtocolError) as error:
+            reply = await attempt.channel.call(head, id, headers, body, attempt.deadline)
+            if reply.headers.get(b"Content-Type") != head.content_type:
+                self._check_coding(reply, target)
+        except Closed as error:
             ok = False
-            attempts.nodes.failed(target, refused=isinstance(error, ConnectFailed), now=self._now())
-            raise
-        except Timeout:
-            ok = self._now() - now < min(self._attempt_timeout, call.options.attempt_timeout or math.inf) * 0.9
-            if not ok:
-                attempts.nodes.failed(target, refused=False, now=self._now())
+            raise ConnectFailed(f"{target.node.address} left before the call was sent") from error
+        except MicroError as error:
+            ok = not attempts.count_against(attempt, error, started)
             raise
         finally:
-            if selector.feedback and not streams:
-                selector.finished(target.node, self._now() - now, ok)
+            if selector.feedback and not is_open:
+                selector.finished(target.node, self._now() - started, ok)
+        target.answered = now = self._now()
+        route.took(now - started)
         if target.health.failures or target.health.ejections:
             attempts.nodes.succeeded(target)
         return self._read(call, route, head, reply)
 
-    def _headers(self, attempt: Attempt, now: float) -> Headers:
+    def _check_coding(self, reply: Message, target: Target) -> None:
+        """Raise `ProtocolError` for a reply of a content type that no service has: whoever sent it is none."""
+        headers = reply.headers
+        said = headers.get(b"Content-Type")
+        if not said or not reply.body or headers.get(b"Micro-Error") or is_unsupported(reply):
+            return
+        content_type = said.partition(b";")[0].strip().lower().decode("latin-1")
+        if not self._codecs.supports_content_type(content_type):
+            raise ProtocolError(
+                f"{target.node.address} answered {content_type[:100]!r}, which is no reply of a service",
+                executed=Executed.MAYBE,
+            )
+
+    def _headers(self, attempt: Attempt, deadline: float, now: float) -> Headers:
         headers: Headers = {}
-        if attempt.deadline != math.inf:
-            left = max(attempt.deadline - now, 0.0)  # in a cancelled scope the deadline is minus infinity
+        if deadline != math.inf:
+            left = max(deadline - now, 0.0)  # in a cancelled scope the deadline is minus infinity
             headers[b"Timeout"] = b"%d" % int(left * 1e9)  # of an integer: a third of the time
         for name, value in attempt.metadata.items():
             key = canonical(name).encode()
@@ -297,17 +331,17 @@ class RpcClient(Caller):
                 raise error_from_wire(text, call.options.errors)
         if error:
             raise error_from_wire(error, call.options.errors)
-        if reply.headers.get(b"Content-Type") == b"text/plain" and body[:24].lower() == b"unsupported content-type":
+        if is_unsupported(reply):
             raise BadRequest(body.decode("utf-8", "replace")[:200], executed=Executed.NO)
         return route.decode(body)
 
     async def _open_once(self, attempt: TargetedAttempt, route: Route, now: float) -> RpcStream:
-        stream = await attempt.target.channel.open_stream(attempt.deadline)
+        stream = await attempt.channel.open_stream(attempt.deadline)
         try:
             id = next(self._ids)
             number = b"%d" % id
             constant = route.head(attempt.node)
-            headers = constant.headers | self._headers(attempt, now)
+            headers = constant.headers | self._headers(attempt, attempt.deadline, now)
             head = Head(headers | {b"Micro-Id": number, b"Micro-Stream": number})
             opening, framing = route.opening, constant.framing
             if framing is not None:
@@ -317,13 +351,11 @@ class RpcClient(Caller):
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
             raise
-        seconds = self._now() - now
+        life = StreamLife(attempt, self._selector, self._now, now)
+        return RpcStream(attempt, route, head, stream, constant.framing, id, life)
 
-        def ended(error: MicroError | None) -> None:
-            """Hear, once, how the stream ended; without an error it was well, or the caller left."""
-            if error is not None:
-                attempt.attempts.ended(attempt, error)
-            if self._selector.feedback:
-                self._selector.finished(attempt.node, seconds, not isinstance(error, ConnectionLost))
 
-        return RpcStream(attempt, route, head, stream, constant.framing, id, ended)
+def is_unsupported(reply: Message) -> bool:
+    """Tell whether a Go Micro server knows no codec for what it was sent, which it says in the body alone."""
+    says = reply.headers.get(b"Content-Type") == b"text/plain"
+    return says and reply.body[:24].lower() == b"unsupported content-type"

@@ -12,21 +12,25 @@ from micro_core.transport import Head
 
 __all__ = ["FramedHead", "Route", "route_of"]
 
+FADING = 0.99
+"""What is left of the longest time with each answer that took less: a third after a hundred."""
+
 
 class FramedHead(Head):
     """Constant headers, and the envelope that goes with them."""
 
-    __slots__ = ("framing",)
+    __slots__ = ("content_type", "framing")
 
     def __init__(self, headers: Headers, framing: Framing | None) -> None:
         super().__init__(headers)
         self.framing = framing
+        self.content_type = headers[b"Content-Type"]
 
 
 class Route:
     """How the values of one endpoint are coded on their way out and back."""
 
-    __slots__ = ("_codec", "_headers", "_legacy", "decode", "encode", "opening")
+    __slots__ = ("_codec", "_headers", "_legacy", "decode", "encode", "opening", "slowest")
 
     def __init__(
         self, headers: Headers, codec: Codec, legacy: Codec | None, response: Codec, response_type: object
@@ -38,6 +42,12 @@ class Route:
         self.decode = response.decoder(response_type)
         self.opening = b"{}" if codec.content_type == "application/json" else b""
         """The body of a stream's first message, which servers throw away (docs/wire.md §3.4)."""
+        self.slowest = 0.0
+        """Seconds that the endpoint took to answer at most; what was long ago counts for less."""
+
+    def took(self, seconds: float) -> None:
+        """Note how long an answer took."""
+        self.slowest = max(seconds, FADING * self.slowest)
 
     def head(self, node: Node) -> FramedHead:
         """Return the constant headers of requests to ``node``: a legacy one gets an envelope (docs/wire.md §3.6)."""

@@ -8,12 +8,14 @@ from typing import Any
 
 import anyio
 
+from micro_core._calling.attempts import TargetedAttempt
 from micro_core._wire.errors import EOS, error_from_wire
 from micro_core.builtin.rpc.client_route import Route
-from micro_core.client import Attempt, ClientStream
+from micro_core.client import ClientStream
 from micro_core.codec import Framing
 from micro_core.errors import Closed, ConnectionLost, MicroError, ProtocolError, Timeout
 from micro_core.message import Headers
+from micro_core.selector import Selector
 from micro_core.transport import Head, Stream
 
 __all__ = ["RpcStream"]
@@ -21,23 +23,52 @@ __all__ = ["RpcStream"]
 END: Headers = {b"Micro-Error": EOS}
 
 
-class RpcStream(ClientStream[Any]):
-    """A stream over any transport; ``id`` goes into the envelope that a legacy peer wants.
+class StreamLife:
+    """Lets node list and selector know whether a stream was answered, and how it ended; each is told once."""
 
-    ``on_end`` hears once that it ended, and by which error, where it was no good end.
-    """
+    def __init__(self, attempt: TargetedAttempt, selector: Selector, now: Callable[[], float], opened: float) -> None:
+        self._attempt = attempt
+        self._selector = selector
+        self._now = now
+        self._opened = opened
+        self._seconds = now() - opened
+        self.is_answered = False
+        self._ended = False
+
+    def answered(self) -> None:
+        """Note the first message of the peer."""
+        self.is_answered = True
+        self._attempt.target.answered = self._now()
+        self._attempt.attempts.nodes.succeeded(self._attempt.target)
+
+    def ended(self, error: MicroError | None = None) -> None:
+        """Note the end; without an error it was well, or the caller left."""
+        if self._ended:
+            return
+        self._ended = True
+        ok, attempts = True, self._attempt.attempts
+        if isinstance(error, ConnectionLost | ProtocolError) or (isinstance(error, Timeout) and not self.is_answered):
+            ok = not attempts.count_against(self._attempt, error, self._opened)
+        elif error is not None:
+            attempts.ended(self._attempt, error)
+        if self._selector.feedback:
+            self._selector.finished(self._attempt.node, self._seconds, ok)
+
+
+class RpcStream(ClientStream[Any]):
+    """A stream over any transport; ``id`` goes into the envelope that a legacy peer wants."""
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: TargetedAttempt,
         route: Route,
         head: Head,
         stream: Stream,
         framing: Framing | None,
         id: int,
-        on_end: Callable[[MicroError | None], None],
+        life: StreamLife,
     ) -> None:
-        self._on_end: Callable[[MicroError | None], None] | None = on_end
+        self._life = life
         self._service = attempt.call.service
         self._endpoint = attempt.call.endpoint
         self._node = attempt.node.address
@@ -74,12 +105,14 @@ class RpcStream(ClientStream[Any]):
         if self._ended:
             raise self._end or StopAsyncIteration
         message = await self._bounded(self._stream.receive)
+        if not self._life.is_answered:
+            self._life.answered()
         body, error = message.body, message.headers.get(b"Micro-Error") or message.headers.get(b"X-Micro-Error")
         if not error:
             return self._route.decode(body if self._framing is None else self._unpacked(body))
         self._ended, self._sending = True, False
         if error == EOS:
-            self._tell(None)
+            self._life.ended()
             raise StopAsyncIteration
         raise self._failed(error)
 
@@ -94,14 +127,8 @@ class RpcStream(ClientStream[Any]):
     def _failed(self, text: bytes | str) -> MicroError:
         """Return the error by which the peer ended the stream."""
         self._end = self._placed(error_from_wire(text, self._errors))
-        self._tell(self._end)
+        self._life.ended(self._end)
         return self._end
-
-    def _tell(self, error: MicroError | None) -> None:
-        """Say once that the stream ended."""
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(error)
 
     async def _bounded(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Await a step of the transport's stream until the deadline of this one, and say where what went wrong."""
@@ -113,7 +140,7 @@ class RpcStream(ClientStream[Any]):
         except MicroError as error:
             self._placed(error)
             if isinstance(error, ConnectionLost | ProtocolError):
-                self._tell(error)
+                self._life.ended(error)
             raise
         raise self._placed(Timeout(f"{self._service} {self._endpoint}: the stream's deadline passed"))
 
@@ -125,6 +152,6 @@ class RpcStream(ClientStream[Any]):
         self._sending = False
         if not self._ended:
             self._ended, self._end = True, Closed(f"{self._endpoint}: the stream was left")
-        self._tell(None)
+        self._life.ended()
         with anyio.CancelScope(shield=True):
             await self._stream.aclose()
