@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from google.protobuf import json_format
@@ -49,7 +50,21 @@ def parse(body: bytes, message: Message) -> Message:
     except RecursionError as error:
         raise DecodeError("malformed JSON: nested too deep") from error
     except Exception as error:  # the parser lets through what its own conversions raise
-        raise DecodeError(f"the JSON does not fit {type(message).__name__}: {error}") from error
+        raise _misfit(type(message).__name__, str(error)) from error
+
+
+def _misfit(name: str, text: str) -> DecodeError:
+    """Return the error of a document of which the parser told one fault, the way to it a field at a time."""
+    steps = []
+    while match := _IN_FIELD.match(text):
+        steps.append(match[1])
+        text = text[match.end() :]
+    path, reason = ".".join(steps), text.rstrip(".")
+    detail = f"field '{path}' does not fit {name}: {reason}" if path else f"the JSON does not fit {name}: {reason}"
+    return DecodeError(detail, details={"faults": [{"path": path, "reason": reason}], "complete": False})
+
+
+_IN_FIELD = re.compile(r"Failed to parse (\S+) field: ")
 
 
 def _with_numbers(descriptor: Any, document: Any) -> Any:

@@ -55,8 +55,11 @@ def test_no_bytes_and_an_empty_object_are_the_zero_message(greeting: Any) -> Non
 
 
 def test_a_body_that_does_not_fit_names_the_field(greeting: Any) -> None:
-    with pytest.raises(DecodeError, match="name"):
-        CODEC.decoder(greeting)(b'{"name":1}')
+    with pytest.raises(DecodeError, match=r"^field 'replies.sent_count' does not fit Greeting: .*'x'$") as raised:
+        CODEC.decoder(greeting)(b'{"replies":[{"sent_count":"x"}],"name":1}')
+    (fault,) = raised.value.details["faults"]
+    assert fault["path"] == "replies.sent_count"
+    assert raised.value.details["complete"] is False
 
 
 @pytest.mark.parametrize(
