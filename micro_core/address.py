@@ -69,7 +69,8 @@ def split_literal(address: str) -> tuple[str, int]:
     """Return host and port of an address that nobody has to ask DNS about. Raises `ConfigError` for any other."""
     try:
         host, port = split_address(address)
-        ipaddress.ip_address(host)
+        if (ipaddress.ip_address(host).version == 6) is not address.startswith("["):
+            raise ValueError(address)
     except (ConfigError, ValueError) as error:
         valid = "a literal IP address and a port, such as 10.0.0.5:8080 or [fd00::5]:8080"
         raise ConfigError(f"address {address!r} is not valid; valid is {valid}") from error

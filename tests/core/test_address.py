@@ -17,7 +17,7 @@ def test_an_address_is_taken_apart_and_put_together() -> None:
         assert join_address(host, 80) == address
 
 
-@pytest.mark.parametrize("address", ["greeter:80", "localhost:80", ":80", "10.0.0.5", "10.0.0.256:80", "fd00::5:80"])
+@pytest.mark.parametrize("address", ["greeter:80", "localhost:80", ":80", "10.0.0.5", "10.0.0.256:80", "[10.0.0.5]:80"])
 def test_what_dns_has_to_be_asked_about_is_no_literal_address(address: str) -> None:
     with pytest.raises(ConfigError, match="valid is a literal IP address and a port"):
         split_literal(address)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from micro_core import ConfigError, EncodeError, Node, Record
+from micro_core.address import split_literal
 from micro_registry_mdns.wire import dns, dnssd, gomicro, txt
 
 __all__ = ["Publication", "publications"]
@@ -48,7 +49,7 @@ def publications(record: Record, dialects: Collection[str], host: str) -> Iterat
 def _publication(record: Record, node: Node, dialects: Collection[str], host: str) -> Publication:
     _check_text(f"the id of a node of service {record.name!r}", node.id)
     _check_labels(record.name, node.id)
-    address, port = _split_address(node)
+    address, port = _callable_address(node)
     description = txt.Description(
         service=record.name,
         version=record.version,
@@ -95,20 +96,16 @@ def _check_labels(service: str, id_: str) -> None:
         )
 
 
-def _split_address(node: Node) -> tuple[str, int]:
-    host, _, port = node.address.rpartition(":")
+def _callable_address(node: Node) -> tuple[str, int]:
+    """Return a node's IP address and port. Raises `ConfigError` for an address at which nobody can call it."""
     try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError as error:
-        raise ConfigError(
-            f"node {node.id!r} has the address {node.address!r}; multicast DNS needs a literal IP address and a port, "
-            "such as 10.0.0.5:8080 or [fd00::5]:8080"
-        ) from error
-    if address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None):
+        host, port = split_literal(node.address)
+    except ConfigError as error:
+        raise ConfigError(f"node {node.id!r} cannot be registered by multicast DNS: {error.detail}") from error
+    address = ipaddress.ip_address(host)
+    if not port or address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None):
         raise ConfigError(f"node {node.id!r} has the address {node.address!r}, at which nobody can call it")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise ConfigError(f"node {node.id!r} has the address {node.address!r}; a port is a number from 1 to 65535")
-    return str(address), int(port)
+    return str(address), port
 
 
 def _go_text(description: txt.Description, node: Node) -> bytes:
