@@ -6,10 +6,11 @@ from micro_core._app.handlers import endpoint, idempotent
 from micro_core._app.proxy import with_options
 from micro_core._plugins.build import build
 from micro_core._plugins.host import PluginHost
-from micro_core.broker import Broker, PublishStats, Subscription
+from micro_core.broker import Broker, Capability, Publication, PublishStats, Subscription
 from micro_core.client import Attempt, Call, Caller, CallOptions, CallOptionsDict, ClientStream, Filter
 from micro_core.codec import Codec, Framing
 from micro_core.context import Context, current_context
+from micro_core.delivery import Reject, Requeue
 from micro_core.errors import (
     BadRequest,
     Closed,
@@ -37,7 +38,7 @@ from micro_core.errors import (
     Unavailable,
 )
 from micro_core.hookspecs import hookimpl
-from micro_core.message import Headers, Message, Metadata, Topic
+from micro_core.message import Delivery, Headers, Message, Metadata, Topic
 from micro_core.registry import SYNC, Change, ChangeKind, Endpoint, Node, Record, Registry, Value
 from micro_core.selector import Selector
 from micro_core.server import Handler, HandlerKind, Running, Server
@@ -55,6 +56,7 @@ __all__ = [
     "CallOptions",
     "CallOptionsDict",
     "Caller",
+    "Capability",
     "Change",
     "ChangeKind",
     "Channel",
@@ -68,6 +70,7 @@ __all__ = [
     "ConnectionLost",
     "Context",
     "DecodeError",
+    "Delivery",
     "EncodeError",
     "Endpoint",
     "Executed",
@@ -92,13 +95,16 @@ __all__ = [
     "PluginHost",
     "PluginNotFound",
     "ProtocolError",
+    "Publication",
     "PublishError",
     "PublishStats",
     "Record",
     "Registry",
     "RegistryError",
+    "Reject",
     "RemoteError",
     "Request",
+    "Requeue",
     "Running",
     "Selector",
     "Server",

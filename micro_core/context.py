@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from micro_core.errors import ConfigError
-from micro_core.message import Headers, Metadata, canonical
+from micro_core.message import Delivery, Headers, Metadata, canonical
 
 __all__ = ["Context", "current_context", "propagated"]
 
@@ -20,7 +20,18 @@ class Context:
     its deadline and what `propagate` marks.
     """
 
-    __slots__ = ("_headers", "_metadata", "deadline", "endpoint", "local", "peer", "propagated", "remote", "service")
+    __slots__ = (
+        "_headers",
+        "_metadata",
+        "deadline",
+        "delivery",
+        "endpoint",
+        "local",
+        "peer",
+        "propagated",
+        "remote",
+        "service",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,8 @@ class Context:
         """The names in the certificate that the caller was verified by; none without mutual TLS (docs/tls.md)."""
         self.deadline = deadline
         """On the clock of `anyio.current_time`; `math.inf` where there is none."""
+        self.delivery: Delivery | None = None
+        """How the message came that a subscriber works on: its id, attempt and time; None for calls."""
         self.propagated: dict[bytes, bytes] | None = None
         """Headers that nested calls carry on, beside those that always travel."""
 

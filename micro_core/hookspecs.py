@@ -26,7 +26,14 @@ from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults
 from micro_core.codec import Codec
 from micro_core.lifespan import ServiceLife
-from micro_core.middleware import CallMiddleware, ClientMiddleware, Guard, HandlerMiddleware, SubscriberMiddleware
+from micro_core.middleware import (
+    CallMiddleware,
+    ClientMiddleware,
+    Guard,
+    HandlerMiddleware,
+    PublishMiddleware,
+    SubscriberMiddleware,
+)
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
@@ -87,8 +94,9 @@ def make_broker(
 
     What it announces there holds for ``register_ttl`` seconds and is renewed every ``register_interval``, as the
     service's own record is: `micro_core.registrar.Registrar` does that.
-    A broker that listens asks each of ``guards`` before it reads what is posted, and posts with the headers in
-    ``credentials``, which are no part of a message.
+    The core asks the guards about every message, and adds credentials to each that is published, whatever the broker.
+    One that listens may ask ``guards`` before it reads what is posted, with the headers of the post, to which its own
+    kind adds ``credentials``; any other takes neither.
     """
 
 
@@ -155,13 +163,18 @@ def subscriber_middleware() -> SubscriberMiddleware | None:
 
 
 @hookspec
+def publish_middleware() -> PublishMiddleware | None:
+    """Return what is put round every publishing of a message."""
+
+
+@hookspec
 def guard() -> Guard | None:
-    """Return what looks at every request, on the rpc port and at the broker's listener, before it is decoded."""
+    """Return what looks at every request and every message, whatever transport and broker, before it is decoded."""
 
 
 @hookspec
 def credentials() -> Mapping[str, str] | None:
-    """Return headers that tell other brokers who posts to them."""
+    """Return headers that tell subscribers who published a message."""
 
 
 @hookspec

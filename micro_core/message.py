@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Generic, TypeAlias, TypeVar
 
-__all__ = ["Headers", "Message", "Metadata", "Topic", "canonical"]
+import msgspec
+
+__all__ = ["Delivery", "Headers", "Message", "Metadata", "Topic", "canonical"]
 
 Payload = TypeVar("Payload")
 
@@ -24,12 +26,27 @@ def canonical(name: str) -> str:
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
 
 
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """How a published message came: what a broker knows of it beside headers and body."""
+
+    id: str
+    """What the broker knows the message by: the same at every attempt, and unique within the broker."""
+    attempt: int = 1
+    """How often it was handed to the handler, this time included."""
+    time: float = 0.0
+    """When it was published, as `time.time` says it; 0 where that is not known."""
+    redelivered: bool = False
+    """Whether it may have been handed to a handler before, of this process or another."""
+
+
 class Message:
     """Headers and a body: one request, one reply, one event."""
 
-    __slots__ = ("body", "headers", "peer")
+    __slots__ = ("body", "delivery", "headers", "peer")
 
-    def __init__(self, headers: Headers, body: bytes = b"", peer: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, headers: Headers, body: bytes = b"", peer: tuple[str, ...] = (), delivery: Delivery | None = None
+    ) -> None:
         self.headers = headers
         self.body = body
         self.peer = peer
@@ -37,6 +54,8 @@ class Message:
 
         They are no part of what is sent: a broker ignores those of a message that it publishes.
         """
+        self.delivery = delivery
+        """How a published message came to its subscriber; None for any other."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Message) and self.headers == other.headers and self.body == other.body

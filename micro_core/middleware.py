@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from micro_core.broker import Publication
     from micro_core.client import Attempt, Call
     from micro_core.context import Context
 
@@ -17,6 +18,8 @@ __all__ = [
     "Guard",
     "HandleNext",
     "HandlerMiddleware",
+    "PublishMiddleware",
+    "PublishNext",
     "SubscriberMiddleware",
     "fold",
 ]
@@ -41,6 +44,15 @@ HandlerMiddleware: TypeAlias = "Callable[[Context, Any, HandleNext], Awaitable[A
 
 SubscriberMiddleware: TypeAlias = HandlerMiddleware
 """Round a subscriber; takes context and message."""
+
+PublishNext: TypeAlias = "Callable[[Publication], Awaitable[None]]"
+"""Goes on with publishing."""
+
+PublishMiddleware: TypeAlias = "Callable[[Publication, PublishNext], Awaitable[None]]"
+"""Round publishing: ``async def log(publication, publish_next): await publish_next(publication)``.
+
+The message is encoded; headers may be added to it. It lasts as long as ``confirm`` has the publisher wait.
+"""
 
 Guard: TypeAlias = "Callable[[Context], None]"
 """Looks at a request before its body is decoded, and raises `Unauthorized` or `Forbidden` to refuse it.

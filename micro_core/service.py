@@ -28,7 +28,7 @@ from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.config import Settings
 from micro_core.context import Context, service_state
-from micro_core.errors import Closed, ConfigError, EncodeError, RegistryError
+from micro_core.errors import Closed, ConfigError, EncodeError, RegistryError, Unavailable
 from micro_core.lifespan import lifespan_of
 from micro_core.message import Topic
 from micro_core.registrar import Registrar
@@ -227,9 +227,12 @@ class Service:
     def subscriber(self, topic: str | Topic[Any], **options: Unpack[SubscriberOptions]) -> object:
         """Register a function for the messages of ``topic``, a text or a `Topic`; used as a decorator.
 
-        Of the subscribers that share a ``queue`` one gets each message; without one every subscriber does. See
-        `micro_core.Subscription` for the other options. Raises `ConfigError` for what cannot be a subscriber, takes
-        other messages than those of the topic, or has an option that there is not.
+        Of the subscribers that share a ``queue`` one gets each message; True is the queue of this service's nodes, and
+        without one every subscriber gets every message. ``name`` is what the subscription is known by within the
+        service; without one it is the function's. See `micro_core.Subscription` for the other options.
+
+        Raises `ConfigError` for what cannot be a subscriber, takes other messages than those of the topic, or has an
+        option that there is not; entering the service raises it for what its broker does not offer.
         """
 
         def register(function: Any) -> Any:
@@ -306,7 +309,14 @@ class Service:
         """Start in the order of docs/service.md, and stop in reverse."""
         codecs = CodecSet([*parts.codecs, DebugCodec()])
         self._check_types(codecs)
-        subscribers = Subscribers(self.name, self._subscribers, codecs, parts.host.middleware("subscriber"))
+        subscribers = Subscribers(
+            self.name,
+            self._subscribers,
+            codecs,
+            parts.host.middleware("subscriber"),
+            parts.guards,
+            self._client.forward,
+        )
         server = parts.make_server([DebugCodec()])
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._call_all_hooks, "after_stop")
@@ -365,27 +375,28 @@ class Service:
 
     @asynccontextmanager
     async def _subscribed(self, parts: Parts, subscription: Subscription, tasks: OwnedTasks) -> AsyncIterator[None]:
-        """Subscribe now or, where the registry is down, as soon as it is back."""
+        """Subscribe now or, where registry or broker are down, as soon as they are back."""
         async with AsyncExitStack() as stack:
-            broker = await parts.broker()
             try:
+                broker = await parts.broker()
                 await stack.enter_async_context(broker.subscribe(subscription))
-            except RegistryError as error:
-                if error.permanent:
+            except Unavailable as error:
+                if isinstance(error, RegistryError) and error.permanent:
                     raise
                 log.warning("%s: topic %s is not announced yet: %s", self.name, subscription.topic, error)
-                tasks.start_soon(self._subscribe_later, parts, broker, subscription)
+                tasks.start_soon(self._subscribe_later, parts, subscription)
             yield
 
-    async def _subscribe_later(self, parts: Parts, broker: Broker, subscription: Subscription) -> None:
+    async def _subscribe_later(self, parts: Parts, subscription: Subscription) -> None:
         pause = min(FIRST_PAUSE, parts.settings.register_interval)
         while True:
             await anyio.sleep(pause)
             try:
+                broker = await parts.broker()
                 async with broker.subscribe(subscription):
                     log.info("%s: topic %s is announced", self.name, subscription.topic)
                     await anyio.sleep_forever()
-            except RegistryError as error:
+            except Unavailable as error:
                 pause = min(pause * 2, parts.settings.register_interval)
                 log.debug("%s: topic %s: %s", self.name, subscription.topic, error)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from micro_core._plugins.host import PluginHost
-    from micro_core.broker import Broker
+    from micro_core.broker import Broker, Confirm
     from micro_core.client import Caller
     from micro_core.codec import Codec
     from micro_core.registry import Registry
@@ -222,11 +222,22 @@ class SyncClient:
         message: Payload,
         *,
         metadata: Mapping[str, str] | None = None,
-        confirm: bool = False,
+        confirm: Confirm | bool = "kept",
+        key: str = "",
+        delay: float = 0.0,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None: ...
     @overload
     def publish(
-        self, topic: str, message: object, *, metadata: Mapping[str, str] | None = None, confirm: bool = False
+        self,
+        topic: str,
+        message: object,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        confirm: Confirm | bool = "kept",
+        key: str = "",
+        delay: float = 0.0,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None: ...
     def publish(
         self,
@@ -234,10 +245,14 @@ class SyncClient:
         message: object,
         *,
         metadata: Mapping[str, str] | None = None,
-        confirm: bool = False,
+        confirm: Confirm | bool = "kept",
+        key: str = "",
+        delay: float = 0.0,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Publish a message; arguments and errors as `Client.publish`."""
-        self._wait(partial(self._client.publish, topic, message, metadata=metadata, confirm=confirm))
+        chosen: dict[str, Any] = {"confirm": confirm, "key": key, "delay": delay, "options": options}
+        self._wait(partial(self._client.publish, topic, message, metadata=metadata, **chosen))
 
     def flush(self, timeout: float = 25.0) -> int:
         """Wait until every published message was taken; return how many are left."""

@@ -15,6 +15,7 @@ from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults
 from micro_core.codec import Codec
 from micro_core.config import Part, Settings, load, parse_part
+from micro_core.message import Metadata
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
@@ -66,7 +67,10 @@ class Parts:
         self.host = host
         self._instances = instances
         self.tls = tls
-        self._guards = host.guards()
+        self.guards = host.guards()
+        self._posting_credentials = host.credentials()
+        self.credentials = Metadata(self._posting_credentials).to_headers()
+        """The headers of every published message that say who published it."""
         self.registry = self._make(Registry, settings.registry)
         self.selector = self._make(Selector, settings.selector)
         self.transport = self._make(Transport, settings.transport)
@@ -118,8 +122,8 @@ class Parts:
         """
         given = {
             "registry": self.registry,
-            "guards": self._guards,
-            "credentials": self.host.credentials(),
+            "guards": self.guards,
+            "credentials": self._posting_credentials,
             "register_ttl": self.settings.register_ttl,
             "register_interval": self.settings.register_interval,
         }
@@ -141,7 +145,7 @@ class Parts:
             transport=self.transport,
             codecs=(*self.codecs, *codecs),
             middleware=self.host.middleware("handler"),
-            guards=self._guards,
+            guards=self.guards,
         )
 
     async def broker(self) -> Broker:

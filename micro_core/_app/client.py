@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import copy_context
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
@@ -15,13 +15,13 @@ import anyio
 from micro_core._app.assembly import Parts, load_parts
 from micro_core._app.proxy import Proxy, proxy_class
 from micro_core._plugins.host import PluginHost
-from micro_core.broker import Broker, PublishStats
+from micro_core.broker import Broker, Capability, Confirm, Publication, PublishStats
 from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptionsDict, ClientStream, call_options
 from micro_core.codec import Codec
 from micro_core.context import current_context, propagated
 from micro_core.errors import Closed, PublishError
 from micro_core.message import Headers, Message, Topic, canonical
-from micro_core.middleware import CallNext, fold
+from micro_core.middleware import CallNext, PublishNext, fold
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.tasks import Hosted, OwnedTasks
@@ -29,6 +29,9 @@ from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 __all__ = ["Client"]
+
+_SECRETS = frozenset((b"Authorization", b"Proxy-Authorization", b"Cookie"))
+"""Headers that prove who published a message."""
 
 Response = TypeVar("Response")
 Contract = TypeVar("Contract")
@@ -78,6 +81,7 @@ class Client:
         self._caller: Caller | None = None
         self._call: CallNext = _not_open
         self._open: CallNext = _not_open
+        self._publish: PublishNext = self._send
         self._tasks: OwnedTasks | None = None
         self._host: Hosted[None] | None = None
         self._proxies: MutableMapping[object, type[Proxy]] = WeakKeyDictionary()
@@ -111,6 +115,7 @@ class Client:
             self._parts, self._caller = parts, parts.caller
             middleware = parts.host.middleware("client")
             self._call, self._open = fold(parts.caller.call, middleware), fold(parts.caller.open, middleware)
+            self._publish = fold(self._send, parts.host.middleware("publish"))
             try:
                 yield
             finally:
@@ -220,11 +225,22 @@ class Client:
         message: Payload,
         *,
         metadata: Mapping[str, str] | None = None,
-        confirm: bool = False,
+        confirm: Confirm | bool = "kept",
+        key: str = "",
+        delay: float = 0.0,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None: ...
     @overload
     async def publish(
-        self, topic: str, message: object, *, metadata: Mapping[str, str] | None = None, confirm: bool = False
+        self,
+        topic: str,
+        message: object,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        confirm: Confirm | bool = "kept",
+        key: str = "",
+        delay: float = 0.0,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None: ...
     async def publish(
         self,
@@ -232,12 +248,20 @@ class Client:
         message: object,
         *,
         metadata: Mapping[str, str] | None = None,
-        confirm: bool = False,
+        confirm: Confirm | bool = "kept",
+        key: str = "",
+        delay: float = 0.0,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Keep a message for every subscriber of ``topic`` known now; with ``confirm`` wait until each has handled it.
+        """Publish to every subscriber of ``topic``, and return when the message is as far as ``confirm`` says.
 
-        ``topic`` is a text, or a `Topic`, whose messages type checkers know. Raises `PublishError` where there is
-        nobody to keep it for, or (``confirm``) naming who has not handled it.
+        That is ``kept`` in this process's outbox; ``stored``, so that it survives this process; or ``handled`` by every
+        subscriber; True is the strongest that the broker offers. Messages of one ``key`` keep their order, ``delay`` is
+        the seconds until delivery, and ``options`` are what the broker alone understands.
+
+        ``topic`` is a text, or a `Topic`, whose messages type checkers know. Raises `ConfigError` for
+        what the broker does not offer; `PublishError` where there is nobody to keep it for, or naming who has not
+        handled it.
         """
         parts = self._open_parts()
         if isinstance(topic, Topic):
@@ -255,7 +279,30 @@ class Client:
         if parts.settings.server_name:
             headers.setdefault(b"Micro-From-Service", parts.settings.server_name.encode())
         broker = await parts.broker()
-        await broker.publish(topic, Message(headers, codec.encode(message)), confirm=confirm)
+        await self._publish(
+            Publication(
+                topic=topic,
+                message=Message({**parts.credentials, **headers}, codec.encode(message)),
+                confirm=broker.strength(confirm),
+                key=key,
+                delay=delay,
+                options=options,
+            )
+        )
+
+    async def forward(self, topic: str, message: Message) -> None:
+        """Publish an encoded message as our own: with our credentials in place of its publisher's."""
+        parts = self._open_parts()
+        kept = {name: value for name, value in message.headers.items() if name not in _SECRETS}
+        broker = await parts.broker()
+        confirm: Confirm = "stored" if Capability.STORED in broker.offers else "kept"
+        message = Message({**parts.credentials, **kept}, message.body)
+        await self._publish(Publication(topic=topic, message=message, confirm=confirm))
+
+    async def _send(self, publication: Publication) -> None:
+        broker = await self._open_parts().broker()
+        broker.check(publication)
+        await broker.send(publication)
 
     async def flush(self, timeout: float = 25.0) -> int:
         """Wait until every published message was taken, ``timeout`` seconds at most; return how many are left."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from micro_core.broker import Broker
-from micro_core.errors import Closed
+from micro_core.errors import Closed, Unavailable
 from micro_core.tasks import OwnedTasks
 
 __all__ = ["LateBroker"]
@@ -22,12 +22,8 @@ class LateBroker:
     def __init__(self, make: Callable[[], Broker]) -> None:
         self._make = make
         self._tasks = OwnedTasks()
-        self._broker: Broker | None = None
-        self._error: Exception | None = None
-        self._settled = anyio.Event()
+        self._opening: _Opening | None = None
         self._closing = anyio.Event()
-        self._closed = anyio.Event()
-        self._started = False
 
     async def __aenter__(self) -> LateBroker:
         await self._tasks.__aenter__()
@@ -36,41 +32,61 @@ class LateBroker:
     async def __aexit__(self, *exception: object) -> None:
         self._closing.set()
         try:
-            if self._started:
-                await self._closed.wait()  # the broker bounds its own end
+            if self._opening is not None:
+                await self._opening.closed.wait()  # the broker bounds its own end
         finally:
             await self._tasks.aclose()
 
     async def get(self) -> Broker:
-        """Return the broker, opened. Raises what making and opening it raised, and `Closed`."""
-        if self._broker is None:
+        """Return the broker, opened. Raises what making and opening it raised, and `Closed`.
+
+        Where it was `Unavailable`, the next call tries again.
+        """
+        if self._opening is None or self._opening.may_be_tried_again:
             if self._closing.is_set():
                 raise Closed("the broker is closed")
-            if not self._started:
-                self._started = True
-                self._tasks.start_soon(self._live)
-            await self._settled.wait()
-            if self._error is not None:
-                raise self._error
-        assert self._broker is not None
-        return self._broker
+            self._opening = _Opening()
+            self._tasks.start_soon(self._live, self._opening)
+        opening = self._opening
+        if opening.broker is None:
+            await opening.settled.wait()
+            if opening.error is not None:
+                raise opening.error
+        if opening.broker is None:
+            raise Closed("the broker is closed")
+        return opening.broker
 
     @property
     def opened(self) -> Broker | None:
         """The broker where it is open."""
-        return self._broker
+        return None if self._opening is None else self._opening.broker
 
-    async def _live(self) -> None:
+    async def _live(self, opening: _Opening) -> None:
         try:
             async with self._make() as broker:
-                self._broker = broker
-                self._settled.set()
+                opening.broker = broker
+                opening.settled.set()
                 await self._closing.wait()
         except Exception as error:
-            self._error = error
-            if self._settled.is_set():
+            if opening.settled.is_set():
                 log.warning("broker: %s", error)
+            opening.error = error
         finally:
-            self._broker = None
-            self._settled.set()
-            self._closed.set()
+            opening.broker = None
+            opening.settled.set()
+            opening.closed.set()
+
+
+class _Opening:
+    """One time that the broker was opened, and what came of it."""
+
+    def __init__(self) -> None:
+        self.broker: Broker | None = None
+        self.error: Exception | None = None
+        self.settled = anyio.Event()
+        self.closed = anyio.Event()
+
+    @property
+    def may_be_tried_again(self) -> bool:
+        """Whether it failed for a cause that may have gone meanwhile."""
+        return isinstance(self.error, Unavailable) and self.closed.is_set()

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import anyio
 import msgspec
 import sniffio
+from msgspec.structs import replace
 
 from micro_core._app.handlers import message_of
 from micro_core._settings.near_miss import did_you_mean
 from micro_core._wire.codec_set import CodecSet, media_type
-from micro_core.broker import DeadLetter, Subscription, check_counts
+from micro_core.broker import DeadLetter, EventHandler, Start, Subscription
 from micro_core.context import Context, _current
+from micro_core.delivery import Reject, as_dead_letter
 from micro_core.describe import describe
-from micro_core.errors import ConfigError, InternalError
+from micro_core.errors import BadRequest, ConfigError, InternalError
 from micro_core.message import Message, Topic
-from micro_core.middleware import HandleNext, SubscriberMiddleware, fold
+from micro_core.middleware import Guard, HandleNext, SubscriberMiddleware, fold
 from micro_core.registry import Endpoint
 
 __all__ = ["Subscriber", "SubscriberOptions", "Subscribers"]
@@ -30,10 +32,18 @@ log = logging.getLogger("micro.server")
 class SubscriberOptions(TypedDict, total=False):
     """The keyword arguments of a subscriber; what each means is told in `micro_core.Subscription`."""
 
-    queue: str
+    queue: str | bool
+    """True for one that all nodes of the service share."""
+    name: str
+    """Without one it is the function's."""
     concurrency: int
     retries: int
-    dead_letter: DeadLetter | None
+    backoff: float | tuple[float, ...]
+    dead_letter: DeadLetter | str | None
+    durable: bool
+    start: Start
+    ack_wait: float
+    options: Mapping[str, Any]
 
 
 class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,29 +53,32 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     function: HandleNext
     message_type: object
-    queue: str = ""
-    concurrency: int = 1
-    retries: int = 3
-    dead_letter: DeadLetter | None = None
-
-    def __post_init__(self) -> None:
-        check_counts(self.topic, concurrency=self.concurrency, retries=self.retries)
+    options: SubscriberOptions
+    """The further fields of its `Subscription`."""
 
     @classmethod
     def of(cls, function: Callable[..., object], topic: str | Topic[object], options: SubscriberOptions) -> Subscriber:
         """Return the subscriber of a function. Raises `ConfigError` where it cannot be one, or not of that topic."""
-        for name in options:
-            if name not in SubscriberOptions.__annotations__:
-                hint = did_you_mean(name, SubscriberOptions.__annotations__)
-                raise ConfigError(f"subscriber {function.__qualname__}: there is no option {name!r}{hint}")
+        name = function.__qualname__
+        for option in options:
+            if option not in SubscriberOptions.__annotations__:
+                hint = did_you_mean(option, SubscriberOptions.__annotations__)
+                raise ConfigError(f"subscriber {name}: there is no option {option!r}{hint}")
         adapted, message_type = message_of(function)
         if isinstance(topic, Topic):
             if message_type not in (Any, topic.type):
-                raise ConfigError(
-                    f"subscriber {function.__qualname__} takes {message_type!r}: not what {topic!r} holds"
-                )
+                raise ConfigError(f"subscriber {name} takes {message_type!r}: not what {topic!r} holds")
             message_type, topic = topic.type, topic.name
-        return cls(name=function.__qualname__, topic=topic, function=adapted, message_type=message_type, **options)
+        subscriber = cls(name=name, topic=topic, function=adapted, message_type=message_type, options=options)
+        subscriber.subscription("", _nothing)
+        return subscriber
+
+    def subscription(self, service: str, handler: EventHandler) -> Subscription:
+        """Return what a service subscribes to for it. Raises `ConfigError`."""
+        options: dict[str, Any] = {"name": self.name.rpartition("<locals>.")[2], **self.options}
+        queue = options.pop("queue", "")
+        named = queue if isinstance(queue, str) else service if queue else ""
+        return Subscription(topic=self.topic, handler=handler, queue=named, service=service, **options)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -77,8 +90,15 @@ class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+async def _nothing(topic: str, message: Message) -> None:
+    """Stand for the handler while a subscription's other fields are checked."""
+
+
 class Subscribers:
-    """All subscribers of a service, with their middleware."""
+    """All subscribers of a service, behind its guards and within its middleware.
+
+    ``forward`` publishes a message as it is, for dead letters that go to a topic.
+    """
 
     def __init__(
         self,
@@ -86,30 +106,40 @@ class Subscribers:
         subscribers: Sequence[Subscriber],
         codecs: CodecSet,
         middleware: Sequence[SubscriberMiddleware],
+        guards: Sequence[Guard],
+        forward: Callable[[str, Message], Awaitable[None]],
     ) -> None:
         self._service = service
+        self._guards = tuple(guards)
+        self._forward = forward
         self._wanted = [_Wanted(subscriber, codecs, middleware) for subscriber in subscribers]
 
     def subscriptions(self) -> list[Subscription]:
-        """Return what to subscribe to at the broker."""
-        return [
-            Subscription(
-                topic=wanted.subscriber.topic,
-                handler=self._handler(wanted),
-                queue=wanted.subscriber.queue,
-                concurrency=wanted.subscriber.concurrency,
-                retries=wanted.subscriber.retries,
-                dead_letter=wanted.subscriber.dead_letter,
-            )
-            for wanted in self._wanted
-        ]
+        """Return what to subscribe to at the broker. Raises `ConfigError`."""
+        return [self._subscription(wanted) for wanted in self._wanted]
 
-    def _handler(self, wanted: _Wanted) -> Callable[[str, Message], Any]:
+    def _subscription(self, wanted: _Wanted) -> Subscription:
+        subscription = wanted.subscriber.subscription(self._service, self._handler(wanted))
+        if isinstance(subscription.dead_letter, str):
+            subscription = replace(subscription, dead_letter=self._to_topic(subscription.dead_letter))
+        return subscription
+
+    def _to_topic(self, grave: str) -> DeadLetter:
+        """Return a hook that publishes dead letters as the service publishes: with middleware and credentials."""
+
+        async def bury(topic: str, message: Message, error: Exception) -> None:
+            await self._forward(grave, as_dead_letter(topic, message, grave, error))
+
+        return bury
+
+    def _handler(self, wanted: _Wanted) -> EventHandler:
         async def handle(topic: str, message: Message) -> None:
             context = Context(message.headers, service=self._service, endpoint=topic, peer=message.peer)
+            context.delivery = message.delivery
+            self._check(context)
             token = _current.set(context)
             try:
-                await wanted.deliver(message, context)
+                await wanted.run(context, _read(wanted, message))
             except (Exception, KeyboardInterrupt):
                 raise
             except BaseException as error:  # no subscriber ends the process, or the broker's task
@@ -121,6 +151,14 @@ class Subscribers:
 
         return handle
 
+    def _check(self, context: Context) -> None:
+        """Ask the guards about a message that was not decoded yet; whatever they raise keeps it out."""
+        for guard in self._guards:
+            try:
+                guard(context)
+            except Exception as error:
+                raise Reject(f"refused: {error}", bury=False) from error
+
     async def on_event(self, topic: str, message: Message, context: Context) -> None:
         """Hand an event of the rpc port to every subscriber of its topic; what nobody wants is ignored, as Go does."""
         all_wanted = [wanted for wanted in self._wanted if wanted.subscriber.topic == topic]
@@ -129,7 +167,7 @@ class Subscribers:
         failure: Exception | None = None
         for wanted in all_wanted:
             try:
-                await wanted.deliver(message, context)
+                await wanted.run(context, wanted.read(message))
             except Exception as error:
                 if failure is not None:
                     log.error("another subscriber of topic %r failed too", topic, exc_info=failure)
@@ -159,12 +197,17 @@ class _Wanted:
         self._codecs = codecs
         self._decoders: dict[bytes, Callable[[bytes], object]] = {}
 
-    async def deliver(self, message: Message, context: Context) -> None:
+    def read(self, message: Message) -> Any:
+        """Return what a message says. Raises `BadRequest`."""
         content_type = message.headers.get(b"Content-Type", b"application/protobuf")
         decode = self._decoders.get(content_type)
         if decode is None:
             decode = self._decoder(media_type(content_type.decode("latin-1")))
-        await self._function(context, decode(message.body))
+        return decode(message.body)
+
+    def run(self, context: Context, value: object) -> Awaitable[None]:
+        """Have the subscriber handle what a message says."""
+        return self._function(context, value)
 
     def _decoder(self, content_type: str) -> Callable[[bytes], object]:
         key = content_type.encode("latin-1")
@@ -173,3 +216,11 @@ class _Wanted:
             codec = self._codecs.find(content_type, self.subscriber.message_type)
             decode = self._decoders[key] = codec.decoder(self.subscriber.message_type)
         return decode
+
+
+def _read(wanted: _Wanted, message: Message) -> object:
+    """Return what a message says. Raises `Reject`: what cannot be read now never can."""
+    try:
+        return wanted.read(message)
+    except BadRequest as error:
+        raise Reject(f"it cannot be read: {error}") from error

@@ -21,7 +21,7 @@ from micro_core.client import Caller
 from micro_core.codec import Codec
 from micro_core.errors import ConfigError, PluginError
 from micro_core.lifespan import ServiceLife
-from micro_core.middleware import CallMiddleware, Guard, HandlerMiddleware
+from micro_core.middleware import CallMiddleware, Guard, HandlerMiddleware, PublishMiddleware
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
@@ -176,7 +176,9 @@ class PluginHost:
     def middleware(self, kind: Literal["client", "call"]) -> tuple[CallMiddleware, ...]: ...
     @overload
     def middleware(self, kind: Literal["handler", "subscriber"]) -> tuple[HandlerMiddleware, ...]: ...
-    def middleware(self, kind: Literal["client", "call", "handler", "subscriber"]) -> tuple[Any, ...]:
+    @overload
+    def middleware(self, kind: Literal["publish"]) -> tuple[PublishMiddleware, ...]: ...
+    def middleware(self, kind: Literal["client", "call", "handler", "subscriber", "publish"]) -> tuple[Any, ...]:
         """Return the middleware of the extensions, the outermost first. Raises `PluginError`."""
         return tuple(self._from_extensions(f"{kind}_middleware", Callable, {}))
 

@@ -51,4 +51,4 @@ async def test_a_world_is_left_empty() -> None:
     async with world() as here:
         async with here.service("greeter"), here.client():
             pass
-        assert (here.network.nodes, here.network.listeners, here.network.groups) == ({}, {}, {})
+        assert (here.network.nodes, here.network.listeners, here.network.groups) == ({}, {}, [])

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
 
-from micro_core.broker import Broker, PublishStats, Subscription
-from micro_core.builtin.memory.group import Delivery, Group, Member
+from micro_core.broker import Broker, Capability, Publication, PublishStats, Subscription
+from micro_core.builtin.memory.group import Group, Letter, Member, known_by
 from micro_core.builtin.memory.network import MemoryNetwork
-from micro_core.errors import Closed, ConfigError, PublishError
+from micro_core.delivery import Deliverer, Settled
+from micro_core.errors import Closed, PublishError
 from micro_core.hookspecs import hookimpl
-from micro_core.message import Message
+from micro_core.message import Delivery, Message
 from micro_core.tasks import OwnedTasks
 
 __all__ = ["MemoryBroker", "make_broker"]
@@ -29,44 +32,58 @@ CLOSING_SECONDS = 5.0
 FLUSH_MARGIN = 0.05
 """Seconds before the caller's scope ends at which `MemoryBroker.flush` returns what is left."""
 
+_numbers = count(1)
+
 
 class MemoryBroker(Broker):
     """Publishes to the subscribers of a `MemoryNetwork`.
 
-    ``outbox`` is how many messages may wait for one subscriber, ``backoff`` the seconds before the first retry, doubled
-    for each further one.
+    ``outbox`` is how many messages may wait for one subscriber. What is published to a durable subscription lies in the
+    outbox of its publisher while nobody is there to take it.
     """
 
     name = "memory"
+    offers = frozenset(
+        {
+            Capability.HANDLED,
+            Capability.KNOWN_SUBSCRIBERS,
+            Capability.PATTERNS,
+            Capability.DURABLE,
+            Capability.DELAY,
+        }
+    )
 
-    def __init__(self, *, network: MemoryNetwork | None = None, outbox: int = 1000, backoff: float = 0.05) -> None:
+    def __init__(self, *, network: MemoryNetwork | None = None, outbox: int = 1000) -> None:
         self.network = network or MemoryNetwork.join()
         self._outbox = outbox
-        self._backoff = backoff
-        self._waiting: set[Delivery] = set()
+        self._waiting: set[Letter] = set()
         self._dropped = 0
         self._settled = anyio.Event()
         self._tasks: OwnedTasks | None = None
         self._closed = False
 
-    async def publish(self, topic: str, message: Message, *, confirm: bool = False) -> None:
+    async def send(self, publication: Publication) -> None:
+        topic, delivery = publication.topic, Delivery(id=str(next(_numbers)), time=time.time())
         groups = await self._groups_with_room(topic)
-        deliveries = [Delivery(self, group, topic, message) for group in groups]
-        for delivery in deliveries:
-            self._waiting.add(delivery)
-            delivery.group.put(delivery)
-        if confirm:
-            for delivery in deliveries:
-                await delivery.done.wait()
-            if failed := [delivery.group.name for delivery in deliveries if not delivery.handled]:
-                raise PublishError(f"a message on {topic!r} was not handled by {', '.join(failed)}", failed=failed)
-        else:
+        letters = [Letter(self, group, topic, publication.message, delivery) for group in groups]
+        for letter in letters:
+            self._waiting.add(letter)
+            if publication.delay:
+                self._start(self._put, letter, publication.delay, letter.group.put)
+            else:
+                letter.group.put(letter)
+        if publication.confirm == "kept":
             await anyio.lowlevel.checkpoint()
+            return
+        for letter in letters:
+            await letter.done.wait()
+        if failed := [letter.group.name for letter in letters if letter.outcome in (None, Settled.GIVEN_UP)]:
+            raise PublishError(f"a message on {topic!r} was not handled by {', '.join(failed)}", failed=failed)
 
     async def _groups_with_room(self, topic: str) -> list[Group]:
         while True:
             self._check_open()
-            groups = list(self.network.groups.get(topic, ()))
+            groups = [group for group in self.network.groups if group.wants(topic)]
             if not groups:
                 raise PublishError(f"nobody in this world subscribes to {topic!r}: the message was not kept")
             if all(self._waiting_for(group) < self._outbox for group in groups):
@@ -74,54 +91,73 @@ class MemoryBroker(Broker):
             await self._settled.wait()
 
     def _waiting_for(self, group: Group) -> int:
-        return sum(delivery.group is group for delivery in self._waiting)
+        return sum(letter.group is group for letter in self._waiting)
 
-    def settle(self, delivery: Delivery, *, handled: bool, kept: bool = True) -> None:
-        """Take a message out of the outbox: it was handled, or given up."""
-        if delivery.done.is_set():
+    def settle(self, letter: Letter, outcome: Settled | None) -> None:
+        """Take a message out of the outbox: it was settled, or (None) dropped because nobody is left."""
+        if letter.done.is_set():
             return
-        delivery.handled = handled
-        delivery.done.set()
-        self._waiting.discard(delivery)
-        if not kept:
+        letter.outcome = outcome
+        letter.done.set()
+        self._waiting.discard(letter)
+        if outcome is None:
+            log.warning("a message on %r was dropped: %s is gone", letter.topic, letter.group.name)
+        if outcome in (None, Settled.GIVEN_UP):
             self._dropped += 1
-            log.warning("a message on %r was dropped: %s is gone", delivery.topic, delivery.group.name)
         self._settled.set()
         self._settled = anyio.Event()
 
-    def subscribe(self, subscription: Subscription) -> AbstractAsyncContextManager[None]:
-        return self._subscribe(subscription)
+    def later(self, letter: Letter, seconds: float) -> None:
+        """Put a message back into its group after a time."""
+        if letter not in self._waiting:
+            return
+        if seconds:
+            self._start(self._put, letter, seconds, letter.group.put_back)
+        else:
+            letter.group.put_back(letter)
+
+    async def _put(self, letter: Letter, seconds: float, put: Callable[[Letter], None]) -> None:
+        await anyio.sleep(seconds)
+        if letter.group not in self.network.groups:
+            self.settle(letter, None)
+        elif letter in self._waiting:
+            put(letter)
+
+    def _start(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+        assert self._tasks is not None
+        self._tasks.start_soon(function, *arguments)
+
+    def receive(self, subscription: Subscription) -> AbstractAsyncContextManager[None]:
+        return self._receive(subscription)
 
     @asynccontextmanager
-    async def _subscribe(self, subscription: Subscription) -> AsyncIterator[None]:
+    async def _receive(self, subscription: Subscription) -> AsyncIterator[None]:
         self._check_open()
-        if not subscription.topic:
-            raise ConfigError("a subscription needs a topic")
-        assert self._tasks is not None
-        member = Member(subscription, self._group(subscription), self._backoff)
+        deliverer = Deliverer(subscription, self._bury)
+        member = Member(subscription, self._group(subscription), deliverer)
         for _ in range(subscription.concurrency):
-            self._tasks.start_soon(member.work)
+            self._start(member.work)
         try:
             yield
         finally:
             await member.leave()
-            if not member.group.members:
-                self._forget(subscription.topic, member.group)
+            if not (member.group.members or member.group.durable):
+                self._forget(member.group)
+
+    async def _bury(self, topic: str, message: Message) -> None:
+        await self.publish(topic, message)
 
     def _group(self, subscription: Subscription) -> Group:
-        groups = self.network.groups.setdefault(subscription.topic, [])
-        for group in groups:
-            if subscription.queue and group.queue == subscription.queue:
+        key = known_by(subscription)
+        for group in self.network.groups:
+            if key and (group.topic, group.key) == (subscription.topic, key):
                 return group
-        groups.append(Group(subscription.topic, subscription.queue))
-        return groups[-1]
+        self.network.groups.append(Group(subscription))
+        return self.network.groups[-1]
 
-    def _forget(self, topic: str, group: Group) -> None:
-        groups = self.network.groups.get(topic, [])
-        if group in groups:
-            groups.remove(group)
-        if not groups:
-            self.network.groups.pop(topic, None)
+    def _forget(self, group: Group) -> None:
+        if group in self.network.groups:
+            self.network.groups.remove(group)
         group.drop_all()
 
     async def flush(self) -> int:
@@ -158,9 +194,9 @@ class MemoryBroker(Broker):
         self._settled = anyio.Event()
         with anyio.move_on_after(CLOSING_SECONDS):
             await self.flush()
-        for delivery in tuple(self._waiting):
-            delivery.group.forget(delivery)
-            self.settle(delivery, handled=False, kept=False)
+        for letter in tuple(self._waiting):
+            letter.group.forget(letter)
+            self.settle(letter, None)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed or self._tasks is None else "open"

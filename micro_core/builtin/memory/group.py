@@ -2,61 +2,75 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import Protocol
 
 import anyio
 
-from micro_core.broker import Subscription
-from micro_core.message import Message
+from micro_core.broker import Subscription, fits
+from micro_core.delivery import Again, Deliverer, Settled
+from micro_core.message import Delivery, Message
 
-__all__ = ["Delivery", "Group", "Member"]
-
-log = logging.getLogger("micro.broker.memory")
+__all__ = ["Group", "Letter", "Member"]
 
 
-class Publisher(Protocol):
+class Sender(Protocol):
     """Whose outbox a message lies in."""
 
-    def settle(self, delivery: Delivery, *, handled: bool, kept: bool = True) -> None:
-        """Take a message out of the outbox: it was handled, or given up."""
+    def settle(self, letter: Letter, outcome: Settled | None) -> None:
+        """Take a message out of the outbox: it was settled, or (None) dropped because nobody is left."""
+
+    def later(self, letter: Letter, seconds: float) -> None:
+        """Put a message back into its group after a time."""
 
 
-class Delivery:
+class Letter:
     """One message on its way to one group."""
 
-    def __init__(self, publisher: Publisher, group: Group, topic: str, message: Message) -> None:
-        self.publisher = publisher
+    def __init__(self, sender: Sender, group: Group, topic: str, message: Message, delivery: Delivery) -> None:
+        self.sender = sender
         self.group = group
         self.topic = topic
         self.headers = dict(message.headers)
         self.body = message.body
-        self.handled = False
+        self.delivery = delivery
+        self.outcome: Settled | None = None
         self.done = anyio.Event()
+
+    def message(self) -> Message:
+        """Return the message as its subscriber gets it."""
+        return Message(self.headers, self.body, (), self.delivery)
 
 
 class Group:
     """The members of a queue, or one subscriber without one, and what waits for them, oldest first."""
 
-    def __init__(self, topic: str, queue: str) -> None:
-        self.queue = queue
-        self.name = f"queue {queue!r} of {topic!r}" if queue else f"a subscriber of {topic!r}"
+    def __init__(self, subscription: Subscription) -> None:
+        self.topic = subscription.topic
+        self.key = known_by(subscription)
+        self.durable = subscription.durable
+        """Whether messages are kept while there are no members."""
+        queue = subscription.queue
+        self.name = f"queue {queue!r} of {self.topic!r}" if queue else f"a subscriber of {self.topic!r}"
         self.members: set[Member] = set()
-        self._messages: deque[Delivery] = deque()
+        self._messages: deque[Letter] = deque()
         self._idle: deque[anyio.Event] = deque()
 
-    def put(self, delivery: Delivery) -> None:
+    def wants(self, topic: str) -> bool:
+        """Return whether a message of a topic is for this group."""
+        return fits(topic, self.topic)
+
+    def put(self, letter: Letter) -> None:
         """Add a message and wake who waits longest for one."""
-        self._messages.append(delivery)
+        self._messages.append(letter)
         self._wake_one()
 
-    def put_back(self, delivery: Delivery) -> None:
+    def put_back(self, letter: Letter) -> None:
         """Return a message that a member took and did not finish."""
-        self._messages.appendleft(delivery)
+        self._messages.appendleft(letter)
         self._wake_one()
 
-    async def take(self, member: Member) -> Delivery | None:
+    async def take(self, member: Member) -> Letter | None:
         """Return the next message, or None when ``member`` has left."""
         while not member.leaving:
             if self._messages:
@@ -80,26 +94,32 @@ class Group:
         if self._idle:
             self._idle.popleft().set()
 
-    def forget(self, delivery: Delivery) -> None:
+    def forget(self, letter: Letter) -> None:
         """Remove a message that its publisher gave up."""
-        if delivery in self._messages:
-            self._messages.remove(delivery)
+        if letter in self._messages:
+            self._messages.remove(letter)
 
     def drop_all(self) -> None:
         """Give up what waits, since nobody is left to take it."""
         while self._messages:
-            delivery = self._messages.popleft()
-            delivery.publisher.settle(delivery, handled=False, kept=False)
+            letter = self._messages.popleft()
+            letter.sender.settle(letter, None)
+
+
+def known_by(subscription: Subscription) -> tuple[str, ...]:
+    """Return what members of one group have in common; nothing for a subscriber that shares with nobody."""
+    if subscription.queue:
+        return ("queue", subscription.queue)
+    return ("name", subscription.service, subscription.name) if subscription.durable else ()
 
 
 class Member:
     """One subscription at work."""
 
-    def __init__(self, subscription: Subscription, group: Group, backoff: float) -> None:
+    def __init__(self, subscription: Subscription, group: Group, deliverer: Deliverer) -> None:
         self.group = group
         self.leaving = False
-        self._subscription = subscription
-        self._backoff = backoff
+        self._deliverer = deliverer
         self._workers = subscription.concurrency
         self._scopes: set[anyio.CancelScope] = set()
         self._idle = anyio.Event()
@@ -110,50 +130,34 @@ class Member:
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:
-                while delivery := await self.group.take(self):
-                    await self._deliver(delivery)
+                while letter := await self.group.take(self):
+                    await self._deliver(letter)
             finally:
                 self._scopes.discard(scope)
                 self._workers -= 1
                 if not self._workers:
                     self._idle.set()
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, letter: Letter) -> None:
         try:
-            handled = await self._handle(delivery)
+            outcome = await self._deliverer.deliver(letter.topic, letter.message())
         except anyio.get_cancelled_exc_class():
-            self.group.put_back(delivery)
+            self.group.put_back(letter)
             raise
-        delivery.publisher.settle(delivery, handled=handled)
-
-    async def _handle(self, delivery: Delivery) -> bool:
-        """Return whether the message was handled, or taken as a dead letter, after as many attempts as allowed."""
-        wanted = self._subscription
-        for attempt in range(wanted.retries + 1):
-            try:
-                await wanted.handler(delivery.topic, Message(dict(delivery.headers), delivery.body))
-            except Exception as error:
-                last = error
-                log.info("attempt %d at a message on %r failed: %r", attempt + 1, delivery.topic, error)
-                if attempt < wanted.retries:
-                    await anyio.sleep(self._backoff * 2**attempt)
-            else:
-                return True
-        if wanted.dead_letter is None:
-            log.error("a message on %r failed every time", delivery.topic, exc_info=last)
-            return False
-        try:
-            await wanted.dead_letter(delivery.topic, Message(dict(delivery.headers), delivery.body), last)
-        except Exception:
-            log.exception("the dead-letter hook failed for a message on %r", delivery.topic)
-            return False
-        return True
+        if isinstance(outcome, Again):
+            letter.delivery = Delivery(
+                id=letter.delivery.id, time=letter.delivery.time, attempt=outcome.attempt, redelivered=True
+            )
+            letter.sender.later(letter, outcome.after)
+        else:
+            letter.sender.settle(letter, outcome)
 
     async def leave(self) -> None:
         """Take no more, and wait for the handlers that run; cancelling that cancels them: their messages go back."""
         self.leaving = True
         self.group.members.discard(self)
         self.group.wake_all()
+        self._deliverer.leave()
         try:
             await self._idle.wait()
         finally:

@@ -20,7 +20,7 @@ WILDCARDS = ("0.0.0.0", "::")
 
 
 class MemoryNetwork:
-    """Where memory parts meet: nodes and who watches them, listeners by address, subscribers by topic.
+    """Where memory parts meet: nodes and who watches them, listeners by address, subscribers.
 
     A part that is built while a network is current joins it; any other has a network of its own, so that two services
     in one process do not meet unless they shall (`micro_core.testing.world`). One network belongs to one event loop.
@@ -30,7 +30,7 @@ class MemoryNetwork:
         self.nodes: dict[NodeKey, Published] = {}
         self.watchers: set[Watcher] = set()
         self.listeners: dict[str, MemoryListener] = {}
-        self.groups: dict[str, list[Group]] = {}
+        self.groups: list[Group] = []
         self._ports = count(FIRST_PORT)
         self._contexts = 0
         """How many contexts have it current."""
@@ -87,7 +87,8 @@ class MemoryNetwork:
         )
 
     def __repr__(self) -> str:
-        return f"<MemoryNetwork {len(self.nodes)} nodes, {len(self.listeners)} listeners, {len(self.groups)} topics>"
+        nodes, listeners, groups = len(self.nodes), len(self.listeners), len(self.groups)
+        return f"<MemoryNetwork {nodes} nodes, {listeners} listeners, {groups} subscriptions>"
 
 
 _current: ContextVar[MemoryNetwork | None] = ContextVar("micro_memory_network", default=None)

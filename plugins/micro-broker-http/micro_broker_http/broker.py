@@ -19,17 +19,19 @@ from micro_broker_http.subscribing.inbox import Inbox
 from micro_broker_http.wire.naming import node_id, records
 from micro_core import (
     Broker,
+    Capability,
     Change,
     ChangeKind,
     Closed,
     ConfigError,
-    Message,
+    Publication,
     PublishStats,
     Registry,
     Subscription,
     Tls,
 )
 from micro_core.address import advertised
+from micro_core.delivery import Deliverer
 from micro_core.middleware import Guard
 from micro_core.registrar import Registrar
 from micro_core.tasks import OwnedTasks
@@ -59,6 +61,7 @@ class HttpBroker(Broker):
     """
 
     name = "http"
+    offers = frozenset({Capability.HANDLED, Capability.KNOWN_SUBSCRIBERS})
 
     def __init__(
         self,
@@ -150,17 +153,19 @@ class HttpBroker(Broker):
         """The ``host:port`` that subscriptions are registered with; empty before the broker is open."""
         return self._url
 
-    async def publish(self, topic: str, message: Message, *, confirm: bool = False) -> None:
-        await self._open_publisher().publish(topic, message, confirm=confirm, timeout=self._confirm_timeout)
+    async def send(self, publication: Publication) -> None:
+        confirm = publication.confirm == "handled"
+        publisher = self._open_publisher()
+        await publisher.publish(publication.topic, publication.message, confirm=confirm, timeout=self._confirm_timeout)
 
-    def subscribe(self, subscription: Subscription) -> AbstractAsyncContextManager[None]:
-        return self._subscribe(subscription)
+    def receive(self, subscription: Subscription) -> AbstractAsyncContextManager[None]:
+        return self._receive(subscription)
 
     @asynccontextmanager
-    async def _subscribe(self, subscription: Subscription) -> AsyncIterator[None]:
+    async def _receive(self, subscription: Subscription) -> AsyncIterator[None]:
         directory = self._open_publisher().directory
         id = node_id(subscription.topic, secrets.token_hex(5))
-        inbox = Inbox(subscription, id, sleep=self._sleep, random=self._random)
+        inbox = Inbox(subscription, id, Deliverer(subscription, self.publish, sleep=self._sleep, random=self._random))
         published = records(
             id=id, topic=subscription.topic, queue=subscription.queue, address=self._url, secure=self._tls.listens
         )

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micro_broker_http.wire.batch import AckReader, decode_batch, encode_batch, encode_item
-from micro_core import DecodeError, Message, ProtocolError
+from micro_broker_http.wire.batch import AckReader, again_line, decode_batch, encode_batch, encode_item
+from micro_core import DecodeError, Delivery, Message, ProtocolError
+from micro_core.delivery import Again
 
 PUBLISHER = b"0123456789ab"
 # docs/protocol.md §7: one message, number 5, {"A": "b"}, "hi"
@@ -94,6 +95,19 @@ def test_an_answer_tells_what_was_given_up_whether_there_is_room_and_that_it_is_
     assert (reader.acknowledged, reader.given_up, reader.room, reader.left) == (3, {1}, True, True)
 
 
+def test_an_answer_tells_what_is_to_be_sent_again_when_and_as_which_attempt():
+    reader = AckReader(12)
+    reader.feed(again_line(2, Again(after=1.5, attempt=3)) + b"3\n")
+    assert (reader.acknowledged, reader.again) == (3, {1: Again(after=1.5, attempt=3)})
+
+
+def test_what_is_sent_again_says_which_attempt_it_is():
+    item = encode_item(5, Message({}, b"hi"), 1.7e9, 3, True)
+    [read] = decode_batch(encode_batch(PUBLISHER, [item])).items
+    delivery = read.delivery(PUBLISHER)
+    assert delivery == Delivery(id=f"{PUBLISHER.hex()}-5", time=1.7e9, attempt=3, redelivered=True)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -107,7 +121,13 @@ def test_an_answer_tells_what_was_given_up_whether_there_is_room_and_that_it_is_
         b"x\n",
         b" 1\n",
         b"1\r\n",
-        b"9" * 9,
+        b"9" * 9 + b"\n",
+        b"9" * 33,
+        b"~\n",
+        b"~13 2 100\n",
+        b"~1 2\n",
+        b"~1 -2 100\n",
+        b"~1 2 99999999999\n",
         "²\n".encode(),
     ],
 )

@@ -1,18 +1,20 @@
 """How a subscription handles messages: retries, dead letters, order, concurrency, leaving."""
 
+from contextvars import ContextVar
+
 import anyio
 import anyio.lowlevel
 import pytest
 
 from micro_broker_http import HttpBroker
-from micro_core import SYNC, ConfigError, Message, PublishError, RegistryError, Service, Subscription
+from micro_core import SYNC, ConfigError, Message, PublishError, RegistryError, Requeue, Service, Subscription
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_failing_handler_is_tried_again_with_full_jitter_before_anything_is_acknowledged(registry, message):
+async def test_a_failing_handler_is_tried_again_after_growing_pauses_before_anything_is_acknowledged(registry, message):
     waits, attempts = [], []
 
     async def sleep(seconds):
@@ -30,7 +32,7 @@ async def test_a_failing_handler_is_tried_again_with_full_jitter_before_anything
         async with broker.subscribe(Subscription(topic="t", handler=handler, retries=3)):
             await broker.publish("t", message(b"1"), confirm=True)
     assert attempts == [b"1"] * 4
-    assert waits == [0.05, 0.1, 0.2]
+    assert waits == [0.1, 0.2, 0.4]
 
 
 async def test_what_fails_every_time_goes_to_the_dead_letter_hook_and_is_acknowledged(registry, message, virtual):
@@ -63,7 +65,7 @@ async def test_a_failing_dead_letter_hook_is_tried_until_it_takes_the_message(re
         async with broker.subscribe(Subscription(topic="t", handler=handler, retries=0, dead_letter=bury)):
             await broker.publish("t", message(b"1"), confirm=True)
     assert calls == [b"1"] * 3
-    assert "dead-letter hook of topic 't' failed" in caplog.text
+    assert "dead letter of a message on 't' was not taken" in caplog.text
 
 
 async def test_without_a_hook_a_dead_letter_is_logged_and_the_next_message_comes(registry, message, virtual, caplog):
@@ -228,8 +230,92 @@ async def test_a_subscription_begins_while_its_registry_is_down(collector, messa
 
 async def test_headers_and_bodies_of_any_bytes_arrive_as_they_were(registry, collector):
     received = collector()
-    odd = Message({b"Micro-Id": b"\xff\x00", b"X": b""}, bytes(range(256)))
+    odd = Message({b"Micro-Id": b"\xff\xfe", b"X": b""}, bytes(range(256)))
     async with HttpBroker(registry) as broker:
         async with broker.subscribe(Subscription(topic="t", handler=received)):
             await broker.publish("t", odd, confirm=True)
     assert received.got == [("t", odd)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_message_that_is_to_come_again_waits_at_its_publisher_and_holds_nobody_up(
+    registry, message, concurrency
+):
+    handled, again = [], anyio.Event()
+
+    async def handler(topic, message):
+        if message.body == b"later" and message.delivery.attempt == 1:
+            raise Requeue(after=0.3)
+        handled.append((message.body, message.delivery.attempt, message.delivery.redelivered))
+        if message.body == b"later":
+            again.set()
+
+    async with HttpBroker(registry) as broker:
+        async with broker.subscribe(Subscription(topic="t", handler=handler, concurrency=concurrency)):
+            await broker.publish("t", message(b"later"))
+            await broker.publish("t", message(b"1"), confirm=True)
+            assert (handled, broker.stats().waiting) == ([(b"1", 1, False)], 1)
+            with anyio.fail_after(20):
+                await again.wait()
+                await broker.flush()
+    assert handled[1] == (b"later", 2, True)
+    assert broker.stats().dropped == 0
+
+
+async def test_a_message_that_one_member_wants_again_may_go_to_another(registry, message):
+    seen, done = [], anyio.Event()
+
+    def member(name):
+        async def handler(topic, message):
+            seen.append((name, message.delivery.id, message.delivery.attempt))
+            if len({name for name, *_ in seen}) < 2:
+                raise Requeue(after=0.001)
+            done.set()
+
+        return handler
+
+    async with HttpBroker(registry) as one, HttpBroker(registry) as other, HttpBroker(registry) as publisher:
+        wanted = {"topic": "t", "queue": "q", "retries": 1000}
+        async with one.subscribe(Subscription(handler=member("one"), **wanted)):
+            async with other.subscribe(Subscription(handler=member("other"), **wanted)):
+                await publisher.publish("t", message(b"1"))
+                with anyio.fail_after(20):
+                    await done.wait()
+    assert len({id for _, id, _ in seen}) == 1
+    assert [attempt for *_, attempt in seen] == list(range(1, len(seen) + 1))
+
+
+async def test_what_is_to_come_again_is_given_up_with_the_rest_when_nobody_is_left(registry, message, virtual):
+    async def handler(topic, message):
+        raise Requeue(after=3600)
+
+    async with HttpBroker(registry) as there, HttpBroker(registry, sleep=virtual.sleep) as here:
+        with anyio.fail_after(20):
+            async with there.subscribe(Subscription(topic="t", handler=handler)):
+                await here.publish("t", message(b"1"))
+                await virtual.slumber.wait()  # the message rests
+                virtual.slumber = anyio.Event()
+            await virtual.slumber.wait()  # and nobody is left
+            virtual.advance(60)
+            assert await here.flush() == 0
+    assert here.stats().dropped == 1
+
+
+async def test_a_background_task_of_the_broker_sees_nothing_of_the_context_that_first_published(
+    registry, message, peers
+):
+    request = ContextVar("request", default="none")
+    seen, slept = [], anyio.Event()
+
+    async def sleep(seconds):
+        seen.append(request.get())
+        slept.set()
+        await anyio.sleep_forever()
+
+    async with peers() as them, HttpBroker(registry, sleep=sleep, drain_timeout=0) as here:
+        await them.add("t-1", them.status(503))
+        request.set("first")
+        await here.publish("t", message(b"1"))
+        with anyio.fail_after(20):
+            await slept.wait()
+    assert set(seen) == {"none"}

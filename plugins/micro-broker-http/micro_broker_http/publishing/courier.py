@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import httpx
@@ -12,7 +13,7 @@ import httpx
 from micro_broker_http.backoff import backoff
 from micro_broker_http.publishing.outbox import Letter, Outbox
 from micro_broker_http.publishing.post import Verdict, post_batch, post_envelope
-from micro_broker_http.wire.batch import MAX_BATCH
+from micro_broker_http.wire.batch import MAX_BATCH, AckReader
 from micro_broker_http.wire.naming import Subscriber
 
 __all__ = ["Courier", "Means"]
@@ -39,6 +40,8 @@ class Means:
     clock: Callable[[], float]
     keep: float
     """Seconds of failures after which the registry is asked whether the subscriber still exists."""
+    later: Callable[[float, Callable[[], None]], None]
+    """Calls a function after some seconds."""
     check: Callable[[Subscriber, bool], Awaitable[None]]
     """Asks it, unless the subscriber says itself that it is gone, and has the courier dismissed or stopped if not."""
 
@@ -104,6 +107,9 @@ class Courier:
                 letters += more
                 continue
             self._failures = self._failures + 1 if len(letters) == before else 1
+            if verdict is Verdict.BROKEN:
+                for letter in letters:
+                    letter.redelivered = True
             if verdict is Verdict.REFUSED:
                 return await self._deliver_singly(letters)
             if verdict is Verdict.GONE and not self._outbox.queue:
@@ -121,15 +127,11 @@ class Courier:
         size = len(letters)
         listening = False
 
-        def acknowledged(count: int, given_up: set[int]) -> None:
+        def acknowledged(answer: AckReader) -> None:
             first = size - len(letters)
-            done = letters[: count - first]
+            done = letters[: answer.acknowledged - first]
             del letters[: len(done)]
-            self.held.difference_update(done)
-            in_vain = [letter for index, letter in enumerate(done, first) if index in given_up]
-            self._outbox.settle(letter for letter in done if letter not in in_vain)
-            if in_vain:
-                self._give_up(in_vain, "their handler failed every time")
+            self._acknowledge(dict(enumerate(done, first)), answer)
 
         async def interrupt() -> None:
             if not self._outbox.waiting:
@@ -147,6 +149,22 @@ class Courier:
             verdict = await post_batch(self._client, self.to, self._means.publisher, list(letters), acknowledged, room)
             group.cancel_scope.cancel()
         return verdict
+
+    def _acknowledge(self, letters: dict[int, Letter], answer: AckReader) -> None:
+        """Settle letters, by their place in the batch, as the answer says."""
+        self.held.difference_update(letters.values())
+        handled, in_vain = [], []
+        for index, letter in letters.items():
+            if again := answer.again.get(index):
+                self._outbox.rest(letter, again)
+                self._means.later(again.after, partial(self._outbox.wake, letter))
+            elif index in answer.given_up:
+                in_vain.append(letter)
+            else:
+                handled.append(letter)
+        self._outbox.settle(handled)
+        if in_vain:
+            self._give_up(in_vain, "their handler failed every time")
 
     async def _deliver_singly(self, letters: list[Letter]) -> None:
         """Find out which letters of a refused batch are to blame, and give those up."""

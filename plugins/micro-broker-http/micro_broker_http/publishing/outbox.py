@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
-from micro_broker_http.wire.batch import MAX_BATCH
+from micro_broker_http.wire.batch import MAX_BATCH, encode_item
 from micro_core import Message
+from micro_core.delivery import Again
 
 __all__ = ["Letter", "Outbox", "Parcel", "Receipt"]
 
@@ -19,12 +20,14 @@ MAX_BYTES = 1 << 20
 class Parcel:
     """A published message with its number, encoded once for all who get it."""
 
-    __slots__ = ("item", "message", "number", "topic")
+    __slots__ = ("item", "message", "number", "time", "topic")
 
-    def __init__(self, topic: str, message: Message, number: int, item: bytes) -> None:
+    def __init__(self, topic: str, message: Message, number: int, time: float, item: bytes) -> None:
         self.topic = topic
         self.message = message
         self.number = number
+        self.time = time
+        """When it was published."""
         self.item = item
 
 
@@ -59,7 +62,7 @@ class Receipt:
 class Letter:
     """A parcel on its way to one subscriber or queue group."""
 
-    __slots__ = ("holder", "outbox", "parcel", "receipt", "tries")
+    __slots__ = ("attempt", "holder", "outbox", "parcel", "receipt", "redelivered", "tries")
 
     def __init__(self, parcel: Parcel, outbox: Outbox, receipt: Receipt | None) -> None:
         self.parcel = parcel
@@ -68,6 +71,18 @@ class Letter:
         self.holder = ""
         """The node id of the member that it was sent to, while that may be handling it."""
         self.tries = 0
+        """Posts to Go peers."""
+        self.attempt = 1
+        """Which attempt of a handler the next one is."""
+        self.redelivered = False
+        """Whether a handler may have had it."""
+
+    def item(self) -> bytes:
+        """Return the parcel as it lies in a batch."""
+        if not self.redelivered:
+            return self.parcel.item
+        parcel = self.parcel
+        return encode_item(parcel.number, parcel.message, parcel.time, self.attempt, self.redelivered)
 
 
 class Outbox:
@@ -100,6 +115,8 @@ class Outbox:
         self._dropped = dropped
         self._choose = choose
         self._waiting: deque[Letter] = deque()
+        self._resting: set[Letter] = set()
+        """Letters that are to be sent again after a pause."""
         self._idle: list[anyio.Event] = []
         self._room = anyio.Event()
         self._last_member = ""
@@ -148,6 +165,18 @@ class Outbox:
         self._waiting.extendleft(reversed(letters))
         self._wake()
 
+    def rest(self, letter: Letter, again: Again) -> None:
+        """Hold back a letter that is to be sent again, until `wake`."""
+        letter.holder = ""
+        letter.attempt, letter.redelivered = again.attempt, True
+        self._resting.add(letter)
+
+    def wake(self, letter: Letter) -> None:
+        """Put a letter that rested to the front, unless it was given up meanwhile."""
+        if letter in self._resting:
+            self._resting.remove(letter)
+            self.put_back([letter])
+
     def settle(self, letters: Iterable[Letter]) -> None:
         """Forget letters that were handled."""
         done = list(letters)
@@ -169,8 +198,9 @@ class Outbox:
 
     def take_all(self) -> list[Letter]:
         """Return everything that no member has taken, to be dropped."""
-        letters = list(self._waiting)
+        letters = [*self._waiting, *self._resting]
         self._waiting.clear()
+        self._resting.clear()
         return letters
 
     def _forget(self, letters: Sequence[Letter]) -> None:

@@ -63,16 +63,15 @@ async def post_batch(
     to: Subscriber,
     publisher: bytes,
     letters: Sequence[Letter],
-    acknowledged: Callable[[int, set[int]], None],
+    acknowledged: Callable[[AckReader], None],
     room: Callable[[], None],
 ) -> Verdict:
     """Send a batch (docs/protocol.md §7).
 
-    ``acknowledged`` is told how many messages are, and which were given up, each time that it may be more;
-    ``room`` is called when the subscriber
-    could handle more, after which the call may be cancelled.
+    ``acknowledged`` is told what the answer said so far, each time that it may be more; ``room`` is called when the
+    subscriber could handle more, after which the call may be cancelled.
     """
-    body = encode_batch(publisher, [letter.parcel.item for letter in letters])
+    body = encode_batch(publisher, [letter.item() for letter in letters])
     reader = AckReader(len(letters))
     try:
         request = _request(client, to, PATH, BATCH_TYPE.decode(), body, _BATCH_PATIENCE)
@@ -152,11 +151,12 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIte
 
 
 async def _read(
-    answer: httpx.Response, reader: AckReader, acknowledged: Callable[[int, set[int]], None], room: Callable[[], None]
+    answer: httpx.Response, reader: AckReader, acknowledged: Callable[[AckReader], None], room: Callable[[], None]
 ) -> None:
     async with aclosing(_pieces(answer)) as pieces:
         async for piece in pieces:
-            acknowledged(reader.feed(piece), reader.given_up)
+            reader.feed(piece)
+            acknowledged(reader)
             if reader.room:
                 room()
 

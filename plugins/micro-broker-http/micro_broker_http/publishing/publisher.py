@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -63,6 +64,7 @@ class Publisher:
             clock=clock,
             keep=keep,
             check=self._check,
+            later=self._later,
         )
         self._routes: dict[str, Route] = {}
         self._number = 0
@@ -74,7 +76,8 @@ class Publisher:
     async def publish(self, topic: str, message: Message, *, confirm: bool, timeout: float) -> None:
         """Keep a message for all subscribers; with ``confirm`` wait until they have handled it."""
         await anyio.lowlevel.checkpoint()
-        item = encode_item(self._number, message)
+        now = time.time()
+        item = encode_item(self._number, message, now)
         self._number += 1
         if len(item) > self._message_limit:
             raise PublishError(
@@ -88,7 +91,7 @@ class Publisher:
         if not outboxes:
             raise PublishError(self._nobody(topic))
         receipt = Receipt() if confirm else None
-        parcel = Parcel(topic, Message(dict(message.headers), message.body), self._number - 1, item)
+        parcel = Parcel(topic, Message(dict(message.headers), message.body), self._number - 1, now, item)
         for outbox in outboxes:
             letter = Letter(parcel, outbox, receipt)
             if receipt:
@@ -168,15 +171,21 @@ class Publisher:
         self._tasks.start_soon(courier.run)
         return courier
 
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        if not seconds:
+            return function()
+        self._tasks.start_soon(self._expire, anyio.CancelScope(), function, seconds)
+        return None
+
     def expire(self, expired: Callable[[], None]) -> anyio.CancelScope:
         """Call a function after the time that messages are kept for those who went; cancel the scope to prevent it."""
         scope = anyio.CancelScope()
-        self._tasks.start_soon(self._expire, scope, expired)
+        self._tasks.start_soon(self._expire, scope, expired, self._keep)
         return scope
 
-    async def _expire(self, scope: anyio.CancelScope, expired: Callable[[], None]) -> None:
+    async def _expire(self, scope: anyio.CancelScope, expired: Callable[[], None], seconds: float) -> None:
         with scope:
-            await self._sleep(self._keep)
+            await self._sleep(seconds)
             expired()
 
     def _settled(self, count: int) -> None:

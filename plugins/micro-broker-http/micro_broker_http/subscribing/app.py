@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 import anyio
+from msgspec.structs import replace
 
 from micro_broker_http.subscribing.inbox import Inbox, Ticket
 from micro_broker_http.subscribing.recipients import Recipients, find_recipients
-from micro_broker_http.wire.batch import ACKS_TYPE, BATCH_TYPE, PATH, decode_batch
+from micro_broker_http.wire.batch import ACKS_TYPE, BATCH_TYPE, PATH, again_line, decode_batch
 from micro_broker_http.wire.envelope import decode_envelope
-from micro_core import Context, DecodeError, LimitExceeded, Message, MicroError, Timeout
+from micro_core import Context, DecodeError, Delivery, LimitExceeded, Message, MicroError, Timeout
 from micro_core.address import join_address
 from micro_core.message import canonical
 from micro_core.middleware import Guard
@@ -167,13 +169,9 @@ class BrokerApp:
         if to.full:
             return await _refuse(send, 503, "too much is waiting")
         message.peer = peer
-        ticket = to.take([(None, message)])
-        try:
-            while not (ticket.settled or to.ended):
-                await ticket.changed()
-        finally:
-            to.release(ticket)
-        if candid and (not ticket.complete or ticket.given_up(0, 1)):
+        _identify(message.headers, headers)
+        message.delivery = Delivery(id=message.headers.get(b"Micro-Id", b"").decode("latin-1") or secrets.token_hex(8))
+        if not await _handle(to, message) and candid:
             return await _refuse(send, 500, "the message was not handled", close=False)
         return await _answer(send, 200, b"", b"")
 
@@ -197,14 +195,46 @@ class BrokerApp:
             batch = decode_batch(body)
         except DecodeError as error:
             return await _refuse(send, 400, str(error), close=False)
+        for item in batch.items:
+            _identify(item.headers, headers)
         ticket = to.take(
-            [((batch.publisher, item.number), Message(item.headers, item.body, peer)) for item in batch.items]
+            [
+                (
+                    (batch.publisher, item.number),
+                    Message(item.headers, item.body, peer, item.delivery(batch.publisher)),
+                )
+                for item in batch.items
+            ]
         )
         try:
             await _acknowledge(ticket, to, receive, send)
         finally:
             to.release(ticket)
         return None
+
+
+def _identify(message: dict[bytes, bytes], post: Mapping[bytes, bytes]) -> None:
+    """Let who posts a message that says nothing of its publisher be the publisher: guards are asked about both."""
+    if b"authorization" in post:
+        message.setdefault(b"Authorization", post[b"authorization"])
+
+
+async def _handle(to: Recipients, message: Message) -> bool:
+    """Have a message handled, here again where need be: Go cannot be asked to send it again. Return whether it was."""
+    while not to.leaving:
+        ticket = to.take([(None, message)])
+        try:
+            while not (ticket.settled or to.ended):
+                await ticket.changed()
+        finally:
+            to.release(ticket)
+        again = ticket.again(0, 1).get(0) if ticket.complete else None
+        if again is None:
+            return ticket.complete and not ticket.given_up(0, 1)
+        if message.delivery:
+            message.delivery = replace(message.delivery, attempt=again.attempt, redelivered=True)
+        await anyio.sleep(again.after)
+    return False
 
 
 async def _acknowledge(ticket: Ticket, to: Recipients, receive: Receive, send: Send) -> None:
@@ -230,7 +260,8 @@ async def _acknowledge(ticket: Ticket, to: Recipients, receive: Receive, send: S
 def _lines(ticket: Ticket, said: int, count: int) -> bytes:
     """Return the lines that acknowledge what came after what was said."""
     given_up = [b"!%d\n" % (index + 1) for index in ticket.given_up(said, count)]
-    return b"".join([*given_up, b"%d\n" % count]) if count > said else b""
+    again = [again_line(index + 1, again) for index, again in ticket.again(said, count).items()]
+    return b"".join([*given_up, *again, b"%d\n" % count]) if count > said else b""
 
 
 async def _watch_for_the_end(ticket: Ticket, receive: Receive) -> None:

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
 
-from micro_broker_http.backoff import backoff
 from micro_core import Message, Subscription
+from micro_core.delivery import Again, Deliverer, Outcome, Settled
 
-__all__ = ["Delivery", "Inbox", "ItemId", "Ticket"]
+__all__ = ["Arrival", "Inbox", "ItemId", "Ticket"]
 
 ItemId: TypeAlias = tuple[bytes, int]
 """Publisher and number (docs/protocol.md §7)."""
 
 WINDOW = 32_768
-log = logging.getLogger("micro.broker.http")
 
 
-class Delivery:
+class Arrival:
     """One message on its way through the handler."""
 
-    __slots__ = ("done", "given_up", "message", "tickets")
+    __slots__ = ("again", "done", "given_up", "id", "message", "tickets")
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, id: ItemId | None, message: Message) -> None:
+        self.id = id
         self.message = message
         self.done = False
         self.given_up = False
         """Whether its handler failed every time, and nobody took it as a dead letter."""
+        self.again: Again | None = None
+        """When it is to come again, where it was not handled."""
         self.tickets: list[Ticket] = []
 
-    def finish(self) -> None:
-        """Acknowledge the message to every request that waits for it."""
+    def finish(self, outcome: Outcome) -> None:
+        """Acknowledge the message, or have it sent again, to every request that waits for it."""
+        self.again = outcome if isinstance(outcome, Again) else None
+        self.given_up = outcome is Settled.GIVEN_UP
         self.done = True
+        self.message = _NOTHING
         for ticket in self.tickets:
             ticket.wake()
         self.tickets.clear()
@@ -45,32 +49,38 @@ class Delivery:
 class Ticket:
     """A request's view of the messages that it brought, each of which lies in as many ``copies`` side by side."""
 
-    def __init__(self, deliveries: Sequence[Delivery], *, copies: int = 1) -> None:
-        self._deliveries = deliveries
+    def __init__(self, arrivals: Sequence[Arrival], *, copies: int = 1) -> None:
+        self._arrivals = arrivals
         self._copies = copies
         self._first_open = 0
         self._abandoned = False
         self._changed = anyio.Event()
-        for delivery in deliveries:
-            if not delivery.done:
-                delivery.tickets.append(self)
+        for arrival in arrivals:
+            if not arrival.done:
+                arrival.tickets.append(self)
 
     def acknowledged(self) -> int:
         """Return how many messages, from the first on, are done."""
-        while self._first_open < len(self._deliveries) and self._deliveries[self._first_open].done:
+        while self._first_open < len(self._arrivals) and self._arrivals[self._first_open].done:
             self._first_open += 1
         return self._first_open // self._copies
 
     def given_up(self, start: int, end: int) -> list[int]:
         """Return which of these messages, counted from 0, were given up, be it in one copy."""
-        copies, deliveries = self._copies, self._deliveries
+        copies, arrivals = self._copies, self._arrivals
         first, last = start * copies, end * copies
-        return sorted({index // copies for index in range(first, last) if deliveries[index].given_up})
+        return sorted({index // copies for index in range(first, last) if arrivals[index].given_up})
+
+    def again(self, start: int, end: int) -> dict[int, Again]:
+        """Return which of these messages are to be sent again, be it for one copy."""
+        copies, arrivals = self._copies, self._arrivals
+        first, last = start * copies, end * copies
+        return {index // copies: again for index in range(first, last) if (again := arrivals[index].again)}
 
     @property
     def complete(self) -> bool:
         """Whether all messages are done."""
-        return self.acknowledged() * self._copies == len(self._deliveries)
+        return self.acknowledged() * self._copies == len(self._arrivals)
 
     @property
     def settled(self) -> bool:
@@ -95,31 +105,19 @@ class Ticket:
 class Inbox:
     """What arrived for one subscription. `work` handles it, once for each unit of concurrency, until `leave`."""
 
-    def __init__(
-        self,
-        subscription: Subscription,
-        id: str,
-        *,
-        capacity: int = 16_384,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-        random: Callable[[], float],
-    ) -> None:
+    def __init__(self, subscription: Subscription, id: str, deliverer: Deliverer, *, capacity: int = 16_384) -> None:
         self.subscription = subscription
         self.id = id
         self.leaving = False
         """Whether nothing more is taken."""
         self.ended = False
         """Whether nothing more is acknowledged either."""
-        self.dead = 0
-        """Messages whose handler failed every time."""
+        self._deliverer = deliverer
         self._capacity = capacity
-        self._sleep = sleep
-        self._random = random
         self._running = 0
-        self._waiting: deque[Delivery] = deque()
-        self._known: OrderedDict[ItemId, Delivery] = OrderedDict()
+        self._waiting: deque[Arrival] = deque()
+        self._known: OrderedDict[ItemId, Arrival] = OrderedDict()
         self._arrived = anyio.Event()
-        self._left = anyio.Event()
         self._tickets: set[Ticket] = set()
         self._answered = anyio.Event()
 
@@ -142,18 +140,18 @@ class Inbox:
         """Whether a message was taken in before."""
         return id in self._known
 
-    def take(self, id: ItemId | None, message: Message) -> Delivery:
-        """Take a message in, and return its delivery; a known id is not taken twice."""
+    def take(self, id: ItemId | None, message: Message) -> Arrival:
+        """Take a message in, and return its arrival; a known id is not taken twice."""
         if id is not None and (known := self._known.get(id)):
             return known
-        delivery = Delivery(message)
-        self._waiting.append(delivery)
+        arrival = Arrival(id, message)
+        self._waiting.append(arrival)
         self._arrived.set()
         if id is not None:
-            self._known[id] = delivery
+            self._known[id] = arrival
             if len(self._known) > WINDOW:
                 self._known.popitem(last=False)
-        return delivery
+        return arrival
 
     def hold(self, ticket: Ticket) -> None:
         """Note that a request waits for messages that were taken in."""
@@ -179,71 +177,23 @@ class Inbox:
                 self._arrived = anyio.Event()
             await self._arrived.wait()
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, arrival: Arrival) -> None:
         if self.room:
             for ticket in self._tickets:
                 ticket.wake()
         await anyio.lowlevel.checkpoint()
-        if await self._succeeds(delivery):
-            delivery.finish()
-            delivery.message = _NOTHING
-
-    async def _succeeds(self, delivery: Delivery) -> bool:
-        """Have a message handled, or buried where that fails every time; return whether one of both was done."""
-        subscription, message, error = self.subscription, delivery.message, None
-        for attempt in range(subscription.retries + 1):
-            if attempt and not await self._pause(attempt):
-                return False
-            try:
-                await subscription.handler(subscription.topic, message)
-            except Exception as caught:
-                error = caught
-                log.warning(
-                    "handler of topic %r failed, attempt %d of %d: %r",
-                    subscription.topic, attempt + 1, subscription.retries + 1, error,
-                )  # fmt: skip
-            else:
-                return True
-        assert error is not None
-        return await self._bury(delivery, error)
-
-    async def _bury(self, delivery: Delivery, error: Exception) -> bool:
-        """Give a message to the dead-letter hook until that takes it: until then it is not acknowledged."""
-        topic, hook = self.subscription.topic, self.subscription.dead_letter
-        self.dead += 1
-        if hook is None:
-            delivery.given_up = True
-            log.error("message of topic %r given up, its handler failed every time", topic, exc_info=error)
-            return True
-        failures = 0
-        while True:
-            try:
-                await hook(topic, delivery.message, error)
-            except Exception:
-                failures += 1
-                log.exception("dead-letter hook of topic %r failed, it is tried again", topic)
-            else:
-                return True
-            if not await self._pause(failures):
-                return False
-
-    async def _pause(self, failures: int) -> bool:
-        """Wait before the next attempt; return whether there may be one."""
-        async with anyio.create_task_group() as group:
-
-            async def wait() -> None:
-                await self._sleep(backoff(failures, self._random))
-                group.cancel_scope.cancel()
-
-            group.start_soon(wait)
-            await self._left.wait()
-            group.cancel_scope.cancel()
-        return not self.leaving
+        outcome = await self._deliverer.deliver(self.subscription.topic, arrival.message)
+        if isinstance(outcome, Again):
+            if self.leaving:
+                return  # not acknowledged: it goes to whoever is left
+            if arrival.id is not None:
+                self._known.pop(arrival.id, None)
+        arrival.finish(outcome)
 
     def leave(self) -> None:
         """Start nothing more: handlers that run may finish, what waits stays unacknowledged."""
         self.leaving = True
-        self._left.set()
+        self._deliverer.leave()
         self._arrived.set()
         self._waiting.clear()
 

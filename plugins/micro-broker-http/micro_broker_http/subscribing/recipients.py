@@ -82,4 +82,4 @@ def find_recipients(inboxes: Mapping[str, Inbox], query: bytes) -> Recipients | 
 
 
 def _copy(message: Message) -> Message:
-    return Message(dict(message.headers), message.body, message.peer)
+    return Message(dict(message.headers), message.body, message.peer, message.delivery)

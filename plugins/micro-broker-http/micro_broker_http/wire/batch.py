@@ -7,16 +7,29 @@ from typing import Annotated
 
 import msgspec
 
-from micro_core import DecodeError, Message, ProtocolError
+from micro_core import DecodeError, Delivery, Message, ProtocolError
+from micro_core.delivery import Again
 
-__all__ = ["ACKS_TYPE", "BATCH_TYPE", "MAX_BATCH", "PATH", "AckReader", "Batch", "Item", "decode_batch", "encode_batch"]
+__all__ = [
+    "ACKS_TYPE",
+    "BATCH_TYPE",
+    "MAX_BATCH",
+    "PATH",
+    "AckReader",
+    "Batch",
+    "Item",
+    "again_line",
+    "decode_batch",
+    "encode_batch",
+]
 
 PATH = "/_micro/1/batch"
 BATCH_TYPE = b"application/vnd.micro.batch.v1+msgpack"
 ACKS_TYPE = b"application/vnd.micro.acks.v1"
 MAX_BATCH = 256
 """Messages in a batch."""
-_LONGEST_LINE = 8
+_LONGEST_LINE = 32
+_LONGEST_NUMBER = 10
 
 
 class Item(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -25,6 +38,17 @@ class Item(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=T
     number: Annotated[int, msgspec.Meta(ge=0)]
     headers: dict[bytes, bytes]
     body: bytes
+    time: float = 0.0
+    """When it was published, in seconds since 1970."""
+    attempt: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """How often it will have been handed to a handler, this time included."""
+    redelivered: bool = False
+    """Whether it may have been handed to one before."""
+
+    def delivery(self, publisher: bytes) -> Delivery:
+        """Return what the subscriber is told of its coming."""
+        id = f"{publisher.hex()}-{self.number}"
+        return Delivery(id=id, time=self.time, attempt=self.attempt, redelivered=self.redelivered)
 
 
 class Batch(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -38,14 +62,23 @@ _decoder = msgspec.msgpack.Decoder(Batch)
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_item(number: int, message: Message) -> bytes:
+def encode_item(number: int, message: Message, time: float = 0.0, attempt: int = 1, redelivered: bool = False) -> bytes:
     """Return one message as it lies in a batch, so that it is encoded once for all subscribers."""
-    return _encoder.encode((number, message.headers, message.body))
+    item = (number, message.headers, message.body)
+    if redelivered:
+        return _encoder.encode((*item, time, attempt, redelivered))
+    return _encoder.encode((*item, time) if time else item)
 
 
 def encode_batch(publisher: bytes, items: Sequence[bytes]) -> bytes:
     """Return the body of a batch from items that `encode_item` made."""
     return _encoder.encode((publisher, [msgspec.Raw(item) for item in items]))
+
+
+def again_line(number: int, again: Again) -> bytes:
+    """Return the line of an answer that has message ``number``, counted from 1, sent again."""
+    milliseconds = min(round(again.after * 1000), 10**_LONGEST_NUMBER - 1)
+    return b"~%d %d %d\n" % (number, again.attempt, milliseconds)
 
 
 def decode_batch(data: bytes) -> Batch:
@@ -64,6 +97,8 @@ class AckReader:
         self.acknowledged = 0
         self.given_up: set[int] = set()
         """The messages, counted from 0, that were handled in vain."""
+        self.again: dict[int, Again] = {}
+        """Those, counted likewise, that are to be sent again."""
         self.room = False
         """Whether the subscriber could handle more messages meanwhile."""
         self.left = False
@@ -96,9 +131,19 @@ class AckReader:
         if line[:1] == b"!":
             self.given_up.add(self._number(line[1:], low=1) - 1)
             return
+        if line[:1] == b"~":
+            self._read_again(line)
+            return
         self.acknowledged = self._number(line, low=self.acknowledged)
 
+    def _read_again(self, line: bytes) -> None:
+        fields = line[1:].split(b" ")
+        if len(fields) != 3 or not all(field.isdigit() and len(field) <= _LONGEST_NUMBER for field in fields):
+            raise ProtocolError(f"{line[:40]!r} does not say what is to be sent again")
+        index = self._number(fields[0], low=1) - 1
+        self.again[index] = Again(attempt=max(1, int(fields[1])), after=int(fields[2]) / 1000)
+
     def _number(self, line: bytes, low: int) -> int:
-        if not line.isdigit() or len(line) > _LONGEST_LINE or not low <= int(line) <= self.size:
+        if not line.isdigit() or len(line) > _LONGEST_NUMBER or not low <= int(line) <= self.size:
             raise ProtocolError(f"{line[:40]!r} acknowledges nothing in a batch of {self.size} messages")
         return int(line)

@@ -117,7 +117,7 @@ class FourAtATime(Faulty):
 
 class NobodyIsFine(Faulty):
     async def publish(self, topic, message, *, confirm=False):
-        if topic in self.network.groups or self._closed:
+        if any(group.topic == topic for group in self.network.groups) or self._closed:
             await super().publish(topic, message, confirm=confirm)
 
 
@@ -134,8 +134,8 @@ class ConfirmsWhenTaken(Faulty):
     """Confirms at once where a single subscriber wants the usual retries."""
 
     async def publish(self, topic, message, *, confirm=False):
-        members = [member for group in self.network.groups.get(topic, []) for member in group.members]
-        single = len(members) == 1 and members[0]._subscription.retries == 3
+        members = [member for group in self.network.groups for member in group.members if group.topic == topic]
+        single = len(members) == 1 and members[0]._deliverer._subscription.retries == 3
         await super().publish(topic, message, confirm=confirm and not single)
 
 
@@ -206,9 +206,9 @@ class CountsNothing(Faulty):
 
 class ClosesAtOnce(Faulty):
     async def aclose(self):
-        for delivery in tuple(self._waiting):
-            delivery.group.forget(delivery)
-            self.settle(delivery, handled=False)
+        for letter in tuple(self._waiting):
+            letter.group.forget(letter)
+            self.settle(letter, None)
         await super().aclose()
 
 
@@ -216,10 +216,11 @@ class LeavesAtOnce(Faulty):
     """Cancels the handlers of a topic's only subscriber when it leaves."""
 
     @asynccontextmanager
-    async def _subscribe(self, subscription):
-        async with super()._subscribe(subscription):
+    async def _receive(self, subscription):
+        async with super()._receive(subscription):
             yield
-            members = [member for group in self.network.groups[subscription.topic] for member in group.members]
+            topic = subscription.topic
+            members = [member for group in self.network.groups for member in group.members if group.topic == topic]
             for scope in members[0]._scopes if len(members) == 1 else ():
                 scope.cancel()
 
