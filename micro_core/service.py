@@ -134,6 +134,8 @@ class Service:
         self._running: Running | None = None
         self._node: Node | None = None
         self._state: Any = None
+        self._settings: Settings | None = None
+        """Read already by `run`, for the next start."""
         self.handler(Debug())
 
     def __repr__(self) -> str:
@@ -286,7 +288,8 @@ class Service:
             raise Closed(f"service {self.name} is running already")
         self._entered = True
         try:
-            parts = load_parts(self._given, self._argv, self._plugins)
+            settings, self._settings = self._settings, None
+            parts = load_parts(self._given, self._argv, self._plugins, settings)
             self._name = parts.settings.server_name
             self._host = Hosted(self._life(parts), name=f"service {self._name}")
             await self._host.__aenter__()
@@ -435,6 +438,9 @@ class Service:
     def run(self, argv: Sequence[str] | None = None, *, backend: str = "asyncio") -> None:
         """Run until SIGTERM or SIGINT, then stop in order; a second signal stops at once.
 
+        Code that does not stop, within linger, drain time and 5 s or within 1 s of a second signal, is ended with the
+        process, whose status is then 1.
+
         With the setting ``workers`` above 1 this process starts the program that many times and supervises it.
 
         ``argv`` (default: the process's) holds flags (docs/configuration.md). ``backend`` is ``asyncio``, which runs on
@@ -443,7 +449,15 @@ class Service:
         from micro_core._process.run import run_process  # what a service in a process of others does not need
 
         self._argv = tuple(sys.argv[1:] if argv is None else argv)
-        run_process(self, lambda: self._running is not None, backend, lambda: load_settings(self._given, self._argv)[0])
+        run_process(self, lambda: self._running is not None, self._ended, backend, self._read_settings)
+
+    def _read_settings(self) -> Settings:
+        self._settings = load_settings(self._given, self._argv)
+        return self._settings
+
+    async def _ended(self) -> None:
+        if self._host is not None:
+            await self._host.wait_ended()
 
 
 async def _call(hook: Callable[[], Any]) -> None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
@@ -40,7 +41,7 @@ class Hosted(Generic[Value]):
     def __init__(self, resource: AbstractAsyncContextManager[Value], *, name: str = "") -> None:
         self._resource = resource
         self._name = name or repr(resource)
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
         self._values: list[Value] = []
         self._error: BaseException | None = None
         self._settled = anyio.Event()
@@ -52,8 +53,9 @@ class Hosted(Generic[Value]):
     async def __aenter__(self) -> Value:
         if self._task is not None:
             raise Closed(f"{self._name} is opened once")
-        self._task = _spawn(self._live, self._end)
-        await self._wait(self._settled)
+        self._scope = anyio.CancelScope()
+        self._task = _spawn(partial(self._live, self._scope), self._end)
+        await self._wait(self._settled, self._scope)
         if not self._values:
             self._raise_error()
             raise Closed(f"the task of {self._name} was cancelled while it was opened")
@@ -64,18 +66,22 @@ class Hosted(Generic[Value]):
 
     async def aclose(self) -> None:
         """Close the resource, and return when it is closed. Closing twice is fine. Raises what the closing raises."""
-        if self._task is None:
+        if self._scope is None:
             return
         self._closing.set()
         self._scope.deadline = anyio.current_effective_deadline()
-        await self._wait(self._ended)
+        await self._wait(self._ended, self._scope)
         self._raise_error()
 
-    async def _wait(self, event: anyio.Event) -> None:
+    async def wait_ended(self) -> None:
+        """Return when the resource is closed, or has ended by itself."""
+        await self._ended.wait()
+
+    async def _wait(self, event: anyio.Event, scope: anyio.CancelScope) -> None:
         try:
             await event.wait()
         except BaseException:
-            self._scope.cancel()
+            scope.cancel()
             with anyio.CancelScope(shield=True):
                 await self._ended.wait()
             self._raise_error()
@@ -86,9 +92,9 @@ class Hosted(Generic[Value]):
         if error is not None:
             raise error
 
-    async def _live(self) -> None:
+    async def _live(self, scope: anyio.CancelScope) -> None:
         try:
-            with self._scope:
+            with scope:
                 async with self._resource as value:
                     self._values.append(value)
                     self._settled.set()
@@ -125,12 +131,15 @@ class OwnedTasks:
     """
 
     def __init__(self) -> None:
-        self._host = Hosted(anyio.create_task_group())
+        self._host: Hosted[anyio.abc.TaskGroup] | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._context = Context()
 
     async def __aenter__(self) -> Self:
+        if self._host is not None:
+            raise Closed("owned tasks are opened once")
         self._context = copy_context()
+        self._host = Hosted(anyio.create_task_group(), name="a task group")
         self._group = await self._host.__aenter__()
         return self
 
@@ -150,7 +159,8 @@ class OwnedTasks:
         group, self._group = self._group, None
         if group is not None:
             group.cancel_scope.cancel()
-        await self._host.aclose()
+        if self._host is not None:
+            await self._host.aclose()
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()

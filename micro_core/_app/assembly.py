@@ -27,13 +27,18 @@ __all__ = ["Parts", "load_parts", "load_settings"]
 Made = TypeVar("Made")
 
 
-def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: PluginHost | None = None) -> Parts:
-    """Return the parts that settings and code ask for, made but not opened.
+def load_parts(
+    given: Mapping[str, Any],
+    argv: Sequence[str] = (),
+    plugins: PluginHost | None = None,
+    settings: Settings | None = None,
+) -> Parts:
+    """Return the parts that settings and code ask for, made but not opened; ``settings`` where they are read already.
 
     ``given`` are the values written in code: configuration strings, and instances, which are final; what is registered
     with ``plugins`` goes before what is installed. Raises `ConfigError` and `PluginError`.
     """
-    settings, instances = load_settings(given, argv)
+    settings, instances = settings or load_settings(given, argv), instances_in(given)
     host = (plugins or PluginHost()).restricted(allow=settings.plugins_allow, block=settings.plugins_block)
     host.use_extensions(settings.extensions)
     for kind, value in instances.items():
@@ -43,11 +48,16 @@ def load_parts(given: Mapping[str, Any], argv: Sequence[str] = (), plugins: Plug
     return Parts(settings, host, instances, given.get("tls") or settings.tls)
 
 
-def load_settings(given: Mapping[str, Any], argv: Sequence[str] = ()) -> tuple[Settings, dict[str, object]]:
-    """Return what settings and code say, and the parts that code gave as instances. Raises `ConfigError`."""
-    instances = {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
+def load_settings(given: Mapping[str, Any], argv: Sequence[str] = ()) -> Settings:
+    """Return what settings and code say. Raises `ConfigError`."""
+    instances = instances_in(given)
     code = {name: value for name, value in given.items() if name not in instances and name != "tls"}
-    return load(code=code, environ=os.environ, argv=argv), instances
+    return load(code=code, environ=os.environ, argv=argv)
+
+
+def instances_in(given: Mapping[str, Any]) -> dict[str, object]:
+    """Return the parts that code gave as instances, by kind."""
+    return {kind: value for kind, value in given.items() if kind in CONTRACTS and _is_instance(kind, value)}
 
 
 def _is_instance(kind: str, value: object) -> bool:

@@ -4,39 +4,56 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from types import FrameType
 
 import anyio
+import sniffio
 
-__all__ = ["EachOnce", "stop_signals"]
+__all__ = ["ONE", "stop_signals"]
 
 ONE = 0.1
 """Seconds within which a signal that comes again is one: ``timeout`` sends it to the process and to its group."""
 
 
+def _ignore() -> None:
+    """Do nothing."""
+
+
 @contextmanager
-def stop_signals() -> Iterator[EachOnce]:
-    """Receive SIGTERM and SIGINT in place of what they do by themselves, as long as the context is open."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        yield EachOnce(received)
+def stop_signals(at_once: Callable[[], object] = _ignore) -> Iterator[AsyncIterator[signal.Signals]]:
+    """Receive SIGTERM and SIGINT in place of what they do by themselves, as long as the context is open.
+
+    ``at_once`` is called for each in Python's own handler, also while a handler holds the event loop up.
+    """
+    send, receive = anyio.create_memory_object_stream[signal.Signals](math.inf)
+    tell = _teller()
+    last: dict[int, float] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        before, last[number] = last.get(number, -math.inf), now
+        if now - before >= ONE:
+            at_once()
+            tell(lambda: send.send_nowait(signal.Signals(number)))
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with send, receive:
+            yield receive
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
-class EachOnce:
-    """The signals of another iterator, without those that come again at once."""
+def _teller() -> Callable[[Callable[[], object]], object]:
+    """Return what has the event loop call a function soon, from a signal's handler."""
+    if sniffio.current_async_library() == "trio":
+        import trio
 
-    def __init__(self, received: AsyncIterator[signal.Signals]) -> None:
-        self._received = received
-        self._last: dict[signal.Signals, float] = {}
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    import asyncio
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> signal.Signals:
-        while True:
-            each = await anext(self._received)
-            now = anyio.current_time()
-            last, self._last[each] = self._last.get(each, -math.inf), now
-            if now - last >= ONE:
-                return each
+    return asyncio.get_running_loop().call_soon_threadsafe

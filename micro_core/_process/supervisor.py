@@ -31,8 +31,8 @@ VARIABLE = "MICRO_WORKER"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 LONG_LIFE = 5.0
 """Seconds after which a worker that dies is started again without a longer pause."""
-STOP_SECONDS = 60.0
-"""How long workers may take to stop: longer than all that a service waits for by itself."""
+STOP_SECONDS = 30.0
+"""How long workers may take to stop, beyond linger and drain time: longer than a service by itself."""
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -88,19 +88,21 @@ def _own_each(settings: Settings, name: str, what: str, instead: str) -> ConfigE
     )
 
 
-def supervise(count: int) -> None:
-    """Run that many workers until SIGTERM or SIGINT, then stop them; a second signal, or `STOP_SECONDS`, kills them.
+def supervise(count: int, patience: float) -> None:
+    """Run that many workers until SIGTERM or SIGINT, then stop them; a second signal kills them.
 
+    So do ``patience``, the seconds of their linger and drain time, and `STOP_SECONDS` after the first.
     Raises SystemExit with a worker's status when one ends before any has served: the program is wrong.
     """
-    status = anyio.run(_Supervisor(count).run)
+    status = anyio.run(_Supervisor(count, patience + STOP_SECONDS).run)
     if status:
         raise SystemExit(status)
 
 
 class _Supervisor:
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, patience: float) -> None:
         self._count = count
+        self._patience = patience
         self._running: dict[int, anyio.abc.Process] = {}
         self._stopping = anyio.Event()
         self._served = False
@@ -137,8 +139,8 @@ class _Supervisor:
 
     async def _kill_in_time(self) -> None:
         await self._stopping.wait()
-        await anyio.sleep(STOP_SECONDS)
-        log.warning("killing %d workers, which have not stopped within %g s", len(self._running), STOP_SECONDS)
+        await anyio.sleep(self._patience)
+        log.warning("killing %d workers, which have not stopped within %g s", len(self._running), self._patience)
         self._send(signal.SIGKILL)
 
     def _stop(self) -> None:

@@ -278,6 +278,11 @@ async def test_owned_tasks_are_cancelled_when_left_and_take_no_more() -> None:
         tasks.start_soon(wait)
 
 
+def test_owners_of_tasks_are_made_where_no_event_loop_runs() -> None:
+    assert repr(OwnedTasks()) == "<OwnedTasks not open>"
+    assert "not open" in repr(Hosted(world()))
+
+
 def test_an_event_loop_that_closes_over_an_open_client_cleans_it_up() -> None:
     ends = []
 

@@ -100,7 +100,7 @@ async def test_workers_stop_when_their_supervisor_was_killed(start: Any, tmp_pat
 
 async def test_a_worker_that_does_not_stop_is_killed_in_time(start: Any, tmp_path: Path) -> None:
     patience = "from micro_core._process import supervisor\nsupervisor.STOP_SECONDS = 1.0\n"
-    program = start(hello(tmp_path, patience), "--workers", "2")
+    program = start(hello(tmp_path, patience), "--workers", "2", "--linger", "0", "--drain_timeout", "0")
     async with watching() as registry:
         await nodes(registry, lambda ids: len(ids) >= 2)
         os.kill(workers_of(program.process.pid)[0], signal.SIGSTOP)
