@@ -114,7 +114,7 @@ def test_every_declared_entry_point_names_a_module_of_the_wheel(dist: Path, name
 
 @pytest.mark.parametrize("name", [name for name in FOLDERS if name not in ("micro-core", "micro-dev-ca")])
 def test_plugin_declares_the_range_of_the_plugin_api_that_it_was_built_for(dist: Path, name: str) -> None:
-    assert "micro-core<0.2,>=0.1" in metadata_of(wheel_of(name, dist)).get_all("Requires-Dist", [])
+    assert "micro-core<0.3,>=0.2" in metadata_of(wheel_of(name, dist)).get_all("Requires-Dist", [])
 
 
 @each_distribution

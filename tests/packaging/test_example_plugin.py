@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "third_party_plugin"
-OURS = ["micro-core==0.1.0", "micro-conformance==0.1.0"]
+OURS = ["micro-core==0.2.0", "micro-conformance==0.2.0"]
 USE = """
 import anyio
 from micro_core import Service
