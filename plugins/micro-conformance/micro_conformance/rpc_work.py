@@ -70,6 +70,7 @@ class Work:
             handler("Chat", self.chat, HandlerKind.BIDIRECTIONAL),
             handler("Late", self.late),
             handler("Remaining", self.remaining),
+            handler("Where", self.where),
             handler("Break", self.break_off, HandlerKind.SERVER_STREAM),
             handler("Tail", self.tail, HandlerKind.SERVER_STREAM),
         ]
@@ -117,6 +118,10 @@ class Work:
     async def remaining(self, context: Context, text: str) -> str:
         """Return the seconds until the deadline."""
         return str(context.deadline - anyio.current_time())
+
+    async def where(self, context: Context, text: str) -> str:
+        """Return the address of the node that was called."""
+        return context.local
 
     async def break_off(self, context: Context, text: str) -> AsyncIterator[str]:
         yield f"{text} 0"

@@ -164,6 +164,46 @@ class TransportConformance(StreamPromises, NetworkPromises):
             assert [request.headers[b"Odd"] for request in ends.peer.requests] == values
 
     @promise()
+    async def test_header_values_of_replies_arrive_as_they_were_sent(self) -> None:
+        async with self.ends() as ends:
+            for value in ODD_VALUES:
+                async with anyio.create_task_group() as tasks:
+                    replies = list[Headers]()
+                    tasks.start_soon(self._collect, ends, replies)
+                    ends.peer.answer(await ends.peer.arrived(len(ends.peer.requests) + 1), {b"Odd": value})
+                assert replies[0][b"Odd"] == value
+
+    @promise()
+    async def test_requests_share_nothing_that_can_be_changed(self) -> None:
+        async with self.ends() as ends:
+            for _ in range(3):
+                reply = await ends.call(b"same")
+                assert b"Added" not in {**reply.headers, **ends.peer.requests[-1].headers}
+                reply.headers[b"Added"] = ends.peer.requests[-1].headers[b"Added"] = b"1"
+
+    @promise()
+    async def test_bodies_are_bytes_at_both_ends(self) -> None:
+        async with self.ends() as ends:
+            for body in (b"", b"x", b"x" * self.largest_body):
+                assert type((await ends.call(body)).body) is bytes
+                assert type(ends.peer.requests[-1].body) is bytes
+
+    @promise()
+    async def test_only_the_first_answer_counts(self) -> None:
+        async with self.ends() as ends, anyio.create_task_group() as tasks:
+            replies = list[bytes]()
+
+            async def call() -> None:
+                replies.append((await ends.call(b"held", HOLD)).body)
+
+            tasks.start_soon(call)
+            request = await ends.peer.arrived()
+            ends.peer.answer(request, body=b"first")
+            ends.peer.answer(request, body=b"second")
+            assert (await ends.call(b"next")).body == b"next"
+        assert replies == [b"first"]
+
+    @promise()
     async def test_a_line_break_in_a_header_value_makes_no_other_header(self) -> None:
         async with self.ends() as ends:
             for value in (b"a\r\nEvil: 1", b"a\nEvil: 1", b"a\rEvil: 1", b"a\0b"):
@@ -287,6 +327,17 @@ class TransportConformance(StreamPromises, NetworkPromises):
             assert (await ends.peer.gave_up()).body == b"cancelled"
 
     @promise()
+    async def test_the_call_after_a_cancelled_one_gets_its_own_reply(self) -> None:
+        async with self.ends() as ends:
+            for number in range(1, 6, 2):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(ends.call, b"cancelled", HOLD)
+                    cancelled = await ends.peer.arrived(number)
+                    tasks.cancel_scope.cancel()
+                ends.peer.answer(cancelled)
+                assert (await ends.call(b"next")).body == b"next"
+
+    @promise()
     async def test_a_lost_listener_abandons_what_it_has_in_hand(self) -> None:
         async with self.ends() as ends:
             async with anyio.create_task_group() as tasks:
@@ -400,6 +451,15 @@ class TransportConformance(StreamPromises, NetworkPromises):
             await ends.channel.aclose()
             ends.peer.answer(request)
         assert bodies == [b"under way"]
+
+    @promise()
+    async def test_closing_a_channel_leaves_the_others_open(self) -> None:
+        async with self.ends() as ends:
+            other = ends.here.connect(self.node(ends.listener.address, ends.here))
+            await other.call(Head(HEAD), 1, {}, b"", math.inf)
+            await ends.call()
+            await other.aclose()
+            assert (await ends.call(b"open")).body == b"open"
 
     @promise()
     async def test_a_closed_channel_raises_closed(self) -> None:

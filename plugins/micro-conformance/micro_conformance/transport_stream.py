@@ -172,11 +172,53 @@ class StreamPromises(Suite):
                 await ends.channel.open_stream(math.inf)
 
     @promise()
+    async def test_streams_at_once_do_not_mix(self) -> None:
+        async with self.ends() as ends:
+            pairs = [await ends.open() for _ in range(5)]
+            for number, (here, _) in enumerate(pairs):
+                await here.send(PLAIN, {}, b"%d" % number)
+            for number, (_, peer) in reversed(list(enumerate(pairs))):
+                assert (await peer.receive()).body == b"%d" % number
+                await peer.send(PLAIN, {}, b"%d back" % number)
+            for number, (here, peer) in enumerate(pairs):
+                assert (await here.receive()).body == b"%d back" % number
+                await here.aclose()
+                await peer.aclose()
+
+    @promise()
+    async def test_a_receiver_that_is_cancelled_loses_no_message(self) -> None:
+        async with self.ends() as ends:
+            for here, peer in (await ends.open(), (await ends.open())[::-1]):
+                with anyio.move_on_after(0.05):
+                    await here.receive()
+                await peer.send(PLAIN, {}, b"late")
+                assert (await here.receive()).body == b"late"
+                await here.aclose()
+                await peer.aclose()
+
+    @promise()
+    async def test_closing_the_transport_ends_its_streams(self) -> None:
+        async with self.ends() as ends:
+            here, peer = await ends.open()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ended, here)
+                tasks.start_soon(ended, peer)
+                await anyio.sleep(0.05)
+                await ends.here.aclose()
+
+    @promise()
     async def test_a_stream_may_be_closed_twice_at_both_ends(self) -> None:
         async with self.ends() as ends:
             for stream in await ends.open():
                 await stream.aclose()
                 await stream.aclose()
+
+
+async def ended(stream: Stream) -> None:
+    """Receive, and assert that this ends."""
+    with pytest.raises((ConnectionLost, Closed)):
+        await stream.receive()
+    await stream.aclose()
 
 
 async def send_numbers(stream: Stream) -> None:

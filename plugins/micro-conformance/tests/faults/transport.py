@@ -121,6 +121,41 @@ class HeadersAreTrimmed(Faulty):
         return await super().on_call(channel, head, id, headers, body, deadline)
 
 
+class ReplyHeadersAreTrimmed(Faulty):
+    async def on_call(self, channel, *call):
+        reply = await super().on_call(channel, *call)
+        return Message({name: value.replace(b"\t", b" ") for name, value in reply.headers.items()}, reply.body)
+
+
+class RepliesShareHeaders(Faulty):
+    async def on_call(self, channel, head, id, headers, body, deadline):
+        reply = await super().on_call(channel, head, id, headers, body, deadline)
+        if body != b"same":
+            return reply
+        self.shared = getattr(self, "shared", reply.headers)
+        return Message(self.shared, reply.body)
+
+
+class BodiesAreByteArrays(Faulty):
+    async def on_call(self, channel, *call):
+        reply = await super().on_call(channel, *call)
+        return Message(reply.headers, bytearray(reply.body) if reply.body == b"x" else reply.body)
+
+
+class AnsweringTwiceFails(Faulty):
+    def on_receive(self, receive, request):
+        sound = type(request).respond
+
+        def respond(request, head, headers, body):
+            if body == b"second":
+                raise RuntimeError("answered already")
+            sound(request, head, headers, body)
+
+        if request.stream is None:
+            request.__class__ = type("Once", (type(request),), {"__slots__": (), "respond": respond})
+        receive(request)
+
+
 class LineBreaksMakeHeaders(Faulty):
     async def on_call(self, channel, head, id, headers, body, deadline):
         lines = headers.get(b"Odd", b"").splitlines()
@@ -216,6 +251,20 @@ class CancelIsNotTold(Faulty):
             request.abandon = None
 
 
+class LateReplyIsTheNext(Faulty):
+    """Has the call after three cancelled ones get what was for them."""
+
+    cancelled = 0
+
+    async def on_call(self, channel, head, id, headers, body, deadline):
+        try:
+            reply = await super().on_call(channel, head, id, headers, body, deadline)
+        except anyio.get_cancelled_exc_class():
+            self.cancelled += 1
+            raise
+        return Message(reply.headers, b"cancelled") if self.cancelled == 3 else reply
+
+
 class LosingIsNotTold(Faulty):
     """Abandons when a caller gives up, not when the listener is left."""
 
@@ -254,7 +303,7 @@ class LateAnswersFail(Faulty):
         sound = type(request).respond
 
         def respond(request, head, headers, body):
-            if request.done.is_set():
+            if request.done.is_set() and body == b"late":
                 raise RuntimeError("nobody waits")
             sound(request, head, headers, body)
 
@@ -363,6 +412,24 @@ class ClosingLosesCalls(Faulty):
         return channel
 
 
+class ClosingClosesAll(Faulty):
+    known = ()
+
+    def connect(self, node):
+        channel = super().connect(node)
+        self.known = (*self.known, channel)
+        sound = channel.aclose
+
+        async def aclose():
+            if len(self.known) == 2:
+                for one in self.known:
+                    one._closed = True
+            await sound()
+
+        channel.aclose = aclose
+        return channel
+
+
 class ClosedChannelWorks(Faulty):
     async def on_call(self, channel, head, id, headers, body, deadline):
         if not self._closed:
@@ -371,7 +438,13 @@ class ClosedChannelWorks(Faulty):
 
 
 class ClosingLeavesChannels(Faulty):
+    async def on_open(self, channel, deadline):
+        self.streaming = True
+        return await super().on_open(channel, deadline)
+
     async def aclose(self):
+        if getattr(self, "streaming", False):
+            await super().aclose()
         self._closed = True
 
 
@@ -485,9 +558,19 @@ class LeavingIsNotTold(Faulty):
             request.abandon = None
 
 
-class KeepsStreams(FaultyStream):
-    def spoil(self, here, there):
-        here._connection.losing.clear()
+class KeepsStreams(Faulty):
+    """Leaves a listener without losing the streams that there are."""
+
+    async def on_open(self, channel, deadline):
+        self.network.streaming = True
+        return await super().on_open(channel, deadline)
+
+    @asynccontextmanager
+    async def _listen(self, address, receive, limits):
+        async with super()._listen(address, receive, limits) as listener:
+            yield listener
+            for connection in listener._connections if getattr(self.network, "streaming", False) else ():
+                connection.losing.clear()
 
 
 class StreamsAreNotLimited(FaultyStream):
@@ -507,6 +590,45 @@ class OpensToNobody(Faulty):
 class ClosedChannelOpens(Faulty):
     async def on_open(self, channel, deadline):
         channel._closed = False
+        return await super().on_open(channel, deadline)
+
+
+class StreamsMix(FaultyStream):
+    pipes = ()
+
+    def spoil(self, here, there):
+        self.pipes = (*self.pipes, there)
+        if len(self.pipes) == 5:
+            self.pipes[0]._inbound, there._inbound = there._inbound, self.pipes[0]._inbound
+
+
+class CancelledReceiverLoses(FaultyStream):
+    def spoil(self, here, there):
+        after(here, "receive", lambda sound: self.receive(sound, here))
+
+    async def receive(self, sound, stream):
+        try:
+            return await sound()
+        except anyio.get_cancelled_exc_class():
+            after(stream, "receive", self.lossy)
+            raise
+
+    async def lossy(self, sound):
+        await sound()
+        return await sound()
+
+
+class ClosingLeavesStreams(Faulty):
+    async def aclose(self):
+        streams = [stream for channel in self._channels for stream in channel._streams] if self.opened else []
+        for stream in streams:
+            stream.lose = lambda reason: None
+        await super().aclose()
+
+    opened = False
+
+    async def on_open(self, channel, deadline):
+        self.opened = True
         return await super().on_open(channel, deadline)
 
 
@@ -534,6 +656,15 @@ FAULTS = {
     "test_every_byte_of_a_body_arrives": BodyEndsAtLineBreak,
     "test_large_bodies_arrive": BodiesAreCut,
     "test_header_values_arrive_as_they_were_sent": HeadersAreTrimmed,
+    "test_header_values_of_replies_arrive_as_they_were_sent": ReplyHeadersAreTrimmed,
+    "test_requests_share_nothing_that_can_be_changed": RepliesShareHeaders,
+    "test_bodies_are_bytes_at_both_ends": BodiesAreByteArrays,
+    "test_only_the_first_answer_counts": AnsweringTwiceFails,
+    "test_the_call_after_a_cancelled_one_gets_its_own_reply": LateReplyIsTheNext,
+    "test_closing_a_channel_leaves_the_others_open": ClosingClosesAll,
+    "test_streams_at_once_do_not_mix": StreamsMix,
+    "test_a_receiver_that_is_cancelled_loses_no_message": CancelledReceiverLoses,
+    "test_closing_the_transport_ends_its_streams": ClosingLeavesStreams,
     "test_a_line_break_in_a_header_value_makes_no_other_header": LineBreaksMakeHeaders,
     "test_a_request_knows_both_addresses": RemoteIsLocal,
     "test_a_held_call_holds_up_no_other": QuickWaitsForHeld,
