@@ -6,7 +6,6 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -16,7 +15,6 @@ from weakref import WeakKeyDictionary
 from micro_core._app.client import Client
 from micro_core._app.proxy import Proxy
 from micro_core._app.sync_proxy import sync_proxy_class
-from micro_core._runtime.loop_thread import LoopThread
 from micro_core.client import DEFAULT_OPTIONS, Call, CallOptionsDict, ClientStream, call_options
 from micro_core.errors import Closed, MicroError
 from micro_core.message import Topic
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from micro_core._plugins.host import PluginHost
+    from micro_core._runtime.loop_thread import LoopThread
     from micro_core.broker import Broker, Confirm
     from micro_core.client import Caller
     from micro_core.codec import Codec
@@ -79,6 +78,8 @@ class SyncStream(Generic[Response]):
 
     def _send_all(self, requests: Iterable[object]) -> None:
         """Send ``requests`` and close that direction; whoever reads learns how the stream fared."""
+        from concurrent.futures import CancelledError
+
         try:
             for request in self._taken(requests):
                 self.send(request)
@@ -180,6 +181,8 @@ class SyncClient:
         return loop.portal
 
     def _open(self) -> LoopThread:
+        from micro_core._runtime.loop_thread import LoopThread  # which most programs do not need
+
         if self._closed:
             raise Closed("the client is closed: make a new one")
         loop = LoopThread(self._client)

@@ -78,7 +78,7 @@ def test_all_faults_are_told_each_with_its_path() -> None:
         "address": {"postCode": "123456", "houseNumber": None},
         "extras": {"note": 1},
         "prices": {"a": 1.5, "b": "x"},
-        "model": {"id": "x", "sizes": [1, "y"]},
+        "model": {"id": 5, "sizes": [1, "y"]},
         "either": {"article": "a"},
     })  # fmt: skip
     assert error.details == {
@@ -92,7 +92,7 @@ def test_all_faults_are_told_each_with_its_path() -> None:
             {"path": "extras.gift", "reason": "is missing"},
             {"path": "extras.note", "reason": "expected str, got int"},
             {"path": "prices.b", "reason": "expected float, got str"},
-            {"path": "model.id", "reason": "input should be a valid UUID, invalid character: found `x` at 0"},
+            {"path": "model.id", "reason": "UUID input should be a string, bytes or UUID object"},
             {
                 "path": "model.sizes[1]",
                 "reason": "input should be a valid integer, unable to parse string as an integer",
