@@ -17,6 +17,8 @@ from micro_core.testing import make_part, world
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(ROOT.glob("docs/*.md"))
+OF_TESTS = "testing.md"
+"""Its blocks are test modules, which test_testing_page.py runs."""
 # Written to show where something of the reader's stands: these are what stands there.
 GIVEN = """
 from micro_core import *
@@ -39,7 +41,7 @@ EXECUTED_ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != OF_TESTS], ids=lambda page: page.name)
 def test_python_on_the_page_runs(page: Path, blocks_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a page's blocks one after the other, with what came before at hand, in a world in memory."""
     blocks = [block for block in blocks_of(page) if block.language == "python"]
