@@ -26,12 +26,19 @@ LONGEST_SECONDS = 9e9
 """What a header carries, 64 bits of nanoseconds (docs/wire.md §3.7), ends a little later."""
 
 
+_SECONDS = ("timeout", "attempt_timeout", "open_timeout", "answer_timeout", "hedge_after")
+
+
 class CallOptionsDict(TypedDict, total=False):
     """The keyword arguments of a call, for type checkers; what each means is told in `CallOptions`."""
 
     timeout: float | None
     attempt_timeout: float | None
+    open_timeout: float | None
+    answer_timeout: float | None
+    hedge_after: float | None
     retries: int | None
+    wait_for_ready: bool
     idempotent: bool | None
     filters: Sequence[Filter]
     address: str | None
@@ -47,6 +54,14 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds for the whole call, retries included; `math.inf` for no limit."""
     attempt_timeout: float | None = None
     """Seconds for one attempt where another is allowed."""
+    open_timeout: float | None = None
+    """Seconds for opening a stream, retries included."""
+    answer_timeout: float | None = None
+    """Seconds from the opening of a stream until its first answer."""
+    hedge_after: float | None = None
+    """Seconds after which an idempotent call is made at a second node as well; the first answer counts."""
+    wait_for_ready: bool = False
+    """Wait for the service's first node as long as the deadline allows."""
     retries: int | None = None
     """Attempts after the first."""
     idempotent: bool | None = None
@@ -70,9 +85,12 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raise `BadRequest` for what cannot be meant, before anything is sent."""
-        for name, seconds in (("timeout", self.timeout), ("attempt_timeout", self.attempt_timeout)):
+        for name in _SECONDS:
+            seconds = getattr(self, name)
             if seconds is not None and not _is_seconds(seconds):
                 raise _bad(f"{name}={seconds!r} is not valid: seconds as a number from 0, or math.inf for no limit")
+        if type(self.wait_for_ready) is not bool:
+            raise _bad(f"wait_for_ready={self.wait_for_ready!r} is not valid: True or False")
         if self.retries is not None and not (type(self.retries) is int and self.retries >= 0):
             raise _bad(f"retries={self.retries!r} is not valid: a whole number from 0")
         for name, value in (self.metadata or {}).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,8 +83,9 @@ class Attempts:
     """
 
     __slots__ = (
-        "_failures", "_has_token", "_idempotent", "_last", "_maybe", "_misdirected", "_retries", "_rules", "_started",
-        "_tried", "call", "deadline", "metadata", "nodes", "pause", "request", "route",
+        "_failures", "_has_token", "_idempotent", "_last", "_latest", "_latest_began", "_maybe", "_misdirected",
+        "_retries", "_rules", "_started", "_tried", "call", "deadline", "metadata", "nodes", "pause", "request",
+        "route", "stream_deadline",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +105,8 @@ class Attempts:
         self.metadata = metadata
         self.route = route
         self.request = request
+        self.stream_deadline = deadline
+        """Until when the stream may last whose opening this is."""
         self.pause = 0.0
         """Seconds to wait before the next attempt."""
         self._rules = rules
@@ -126,14 +129,16 @@ class Attempts:
             for due in self.nodes.due(now):
                 self._rules.probe(self.nodes, due)
         try:
-            target = self._choose()
+            target = self._choose(self._tried)
         except NoNode as nowhere:
             raise self._nowhere(nowhere) from None
-        return TargetedAttempt(self, target, len(self._tried), self._deadline(now), self.metadata.copy())
+        latest = TargetedAttempt(self, target, len(self._tried), self._deadline(now), self.metadata.copy())
+        self._latest, self._latest_began = latest, now
+        return latest
 
-    def _choose(self) -> Target:
+    def _choose(self, tried: Sequence[str]) -> Target:
         call, nodes = self.call, self.nodes
-        candidates = nodes.candidates(call.options.filters, self._tried)
+        candidates = nodes.candidates(call.options.filters, tried)
         if not candidates:
             raise NoNode(
                 f"none of the {len(nodes)} nodes of {call.service!r} fits the call's filters: "
@@ -164,6 +169,29 @@ class Attempts:
         self._has_token = self._has_token or self._rules.budget.spend()
         return now + wanted if self._has_token else deadline
 
+    def hedge(self) -> TargetedAttempt:
+        """Return an attempt to make beside the one under way, at another node, for a token of the budget.
+
+        Raises `NoNode` where there is none of either.
+        """
+        beside = [*self._tried, self._latest.node.id]
+        target = self._choose(beside)
+        if target.node.id in beside or not self._rules.budget.spend():
+            raise NoNode(f"no other node of {self.call.service!r}, or no retry left in the budget")
+        return TargetedAttempt(self, target, len(beside), self.deadline, self.metadata.copy())
+
+    def hedge_won(self) -> None:
+        """Note that the attempt under way was beaten: it counts as one that was not answered in time."""
+        error = Timeout("another node answered before", executed=Executed.MAYBE)
+        self.count_against(self._latest, error, self._latest_began)
+
+    def hedge_failed(self, attempt: TargetedAttempt, error: MicroError) -> None:
+        """Note what the attempt beside the first one raised."""
+        self._maybe = self._maybe or error.executed is not Executed.NO
+        self._tried.append(attempt.node.id)
+        self._failures.append(f"{attempt.node.address} (hedged): {error.detail}")
+        self.ended(attempt, error)
+
     def done(self) -> None:
         """Give back what was not needed; nothing follows."""
         if self._has_token:
@@ -175,8 +203,8 @@ class Attempts:
         had, self._has_token = self._has_token, False
         return had or self._rules.budget.spend()
 
-    def failed(self, attempt: TargetedAttempt, error: MicroError, started: float) -> None:
-        """Take note of what an attempt that began at ``started`` raised.
+    def failed(self, attempt: TargetedAttempt, error: MicroError) -> None:
+        """Take note of what an attempt raised.
 
         Returns where another one is to be made, after ``pause``; else raises what the caller shall see.
         """
@@ -186,7 +214,7 @@ class Attempts:
         if error.executed is Executed.YES:
             raise error
         self._maybe = self._maybe or error.executed is Executed.MAYBE
-        self._failures.append(f"{node.address} ({now - started:.2f} s): {error.detail}")
+        self._failures.append(f"{node.address} ({now - self._latest_began:.2f} s): {error.detail}")
         verdict = self.ended(attempt, error)
         self._misdirected = verdict is Verdict.MISDIRECTED
         self._last = error
@@ -259,6 +287,11 @@ class Attempts:
         return False
 
     @property
+    def may_have_been_executed(self) -> bool:
+        """Whether any attempt that failed may have been executed."""
+        return self._maybe
+
+    @property
     def has_nowhere_to_go(self) -> bool:
         """Whether no node is left, so that one has to be found first."""
         return not self.nodes
@@ -267,7 +300,9 @@ class Attempts:
         """Wait until the registry names a node. Raises what `Discovery.find` does, with what was tried before."""
         service, whole = self._rules.service or self.call.service, bool(self.call.options.filters)
         try:
-            self.nodes = await self._rules.discovery.find(service, self.deadline, whole=whole)
+            self.nodes = await self._rules.discovery.find(
+                service, self.deadline, whole=whole, wait_for_ready=self.call.options.wait_for_ready
+            )
         except (NoNode, RegistryError, Timeout) as nowhere:
             raise self._nowhere(nowhere) from None
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import anyio
 
-from micro_core._calling.nodes import NodeList, Target
+from micro_core._calling.nodes import Aperture, NodeList, Target
 from micro_core.errors import BadRequest, Executed, NoNode, RegistryError, Timeout
 from micro_core.follower import Follower
 from micro_core.registry import SYNC, Change, ChangeKind, Node, Record, Registry
@@ -30,8 +31,14 @@ class Discovery:
     """Node lists by service, each followed by a task of its own. An async context manager."""
 
     def __init__(
-        self, registry: Registry, connect: Callable[[Node], Channel], random: Callable[[], float], lookup_timeout: float
+        self,
+        registry: Registry,
+        connect: Callable[[Node], Channel],
+        random: Callable[[], float],
+        lookup_timeout: float,
+        aperture: int = 0,
     ) -> None:
+        self._aperture = Aperture(aperture, random) if aperture else None
         self._registry = registry
         self._connect = connect
         self._random = random
@@ -80,8 +87,12 @@ class Discovery:
         if followed is not None and followed.nodes is nodes:
             self._wake(followed, followed.error)
 
-    async def find(self, service: str, deadline: float, *, whole: bool = False) -> NodeList:
+    async def find(
+        self, service: str, deadline: float, *, whole: bool = False, wait_for_ready: bool = False
+    ) -> NodeList:
         """Return the list of a service as soon as it has a node; the ``whole`` list where filters are to judge it.
+
+        With ``wait_for_ready`` it waits until the deadline, whatever the registry says meanwhile.
 
         Raises `BadRequest` for a service without a name, `NoNode` when the registry has told all there is and no node
         comes for as long as the look-up may take, `Timeout` when the deadline comes first, `RegistryError` when the
@@ -94,8 +105,9 @@ class Discovery:
         followed.waiting += 1
         try:
             with anyio.CancelScope() as scope:
-                while not followed.serves(whole) and followed.error is None:
+                while not followed.serves(whole) and (wait_for_ready or followed.error is None):
                     patience = self._lookup_timeout if followed.nodes.synced else ANSWER_SECONDS
+                    patience = math.inf if wait_for_ready else patience
                     scope.deadline = min(started + patience, deadline)
                     await followed.changed.wait()
         finally:
@@ -129,7 +141,7 @@ class Discovery:
             raise RegistryError(f"registry {self._registry.name} has {told} in {seconds:.1f} s")
 
     def _begin(self, service: str) -> Followed:
-        nodes = NodeList(service, self._connect, self._drop, self._random)
+        nodes = NodeList(service, self._connect, self._drop, self._random, self._aperture)
         followed = self._followed[service] = Followed(nodes)
         self._tasks.start_soon(self._follow, followed)
         return followed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from hashlib import blake2b
+from heapq import nsmallest
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,15 +15,32 @@ from micro_core.client import Filter
 from micro_core.registry import Change, ChangeKind, Node, Record
 from micro_core.transport import Channel
 
-__all__ = ["NodeList", "Target"]
+__all__ = ["Aperture", "NodeList", "Target"]
+
+
+class Aperture:
+    """Which nodes of very many a client uses: ``size`` of those that are well, by rendezvous hashing.
+
+    Each client has an order of its own over all nodes and takes the first: so clients spread evenly, and a node that
+    comes or goes changes one place at the most (D. Thaler, C. Ravishankar, "A Name-Based Mapping Scheme for
+    Rendezvous", 1996).
+    """
+
+    def __init__(self, size: int, random: Callable[[], float]) -> None:
+        self.size = size
+        self._key = b"%f" % random()
+
+    def rank(self, id: str) -> bytes:
+        """Return a node's place in the order."""
+        return blake2b(id.encode(), key=self._key, digest_size=8).digest()
 
 
 class Target:
     """A node with what the client keeps about it."""
 
-    __slots__ = ("answered", "channel", "heads", "health", "node")
+    __slots__ = ("answered", "channel", "heads", "health", "node", "rank")
 
-    def __init__(self, node: Node, channel: Channel) -> None:
+    def __init__(self, node: Node, channel: Channel, rank: bytes = b"") -> None:
         self.node = node
         self.channel = channel
         self.heads: dict[Any, Any] = {}
@@ -29,6 +48,8 @@ class Target:
         self.health = Health()
         self.answered = -math.inf
         """When it answered last, on the client's clock."""
+        self.rank = rank
+        """Its place in the order in which this client takes nodes, which is another one for each client."""
 
 
 class NodeList:
@@ -43,8 +64,10 @@ class NodeList:
         connect: Callable[[Node], Channel],
         drop: Callable[[Channel], None],
         random: Callable[[], float],
+        aperture: Aperture | None = None,
     ) -> None:
         self.service = service
+        self._aperture = aperture
         self._connect = connect
         self._drop = drop
         self._random = random
@@ -115,7 +138,8 @@ class NodeList:
             known.health = Health()
             return
         self._remove(node.id)
-        self._targets[node.id] = Target(node, self._connect(node))
+        rank = b"" if self._aperture is None else self._aperture.rank(node.id)
+        self._targets[node.id] = Target(node, self._connect(node), rank)
 
     def _remove(self, id: str) -> None:
         gone = self._targets.pop(id, None)
@@ -168,7 +192,13 @@ class NodeList:
     def _work_out(self, records: Sequence[Record]) -> tuple[Node, ...]:
         parts = [self._healthy_of(record) for record in records]
         healthy = parts[0] if len(parts) == 1 else tuple(node for part in parts for node in part)
-        return healthy or self._fitting(records)
+        return self._within_aperture(healthy) or self._fitting(records)
+
+    def _within_aperture(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+        """Return as many of the nodes as this client uses."""
+        if self._aperture is None or len(nodes) <= self._aperture.size:
+            return nodes
+        return tuple(nsmallest(self._aperture.size, nodes, key=lambda node: self._targets[node.id].rank))
 
     def _healthy_of(self, record: Record) -> tuple[Node, ...]:
         """Return those nodes of a record that are not left out; remembered for the records as the registry has them."""

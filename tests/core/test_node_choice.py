@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from micro_core import Change, ChangeKind, Channel, Endpoint, Executed, Filter, Node, Record, filters
-from micro_core._calling.nodes import NodeList, Target
+from micro_core._calling.nodes import Aperture, NodeList, Target
 from micro_core._calling.retry import Budget, Verdict, backoff, judge
 from micro_core.errors import (
     BadRequest,
@@ -175,6 +176,29 @@ def test_a_probe_that_told_nothing_is_made_again_after_a_while() -> None:
     nodes.list.release(nodes.target("n1"), nodes.now)
     assert nodes.probe(0.24) == ""
     assert nodes.probe(0.02) == "n1"
+
+
+def test_an_aperture_leaves_each_client_some_nodes_of_many_and_changes_little() -> None:
+    nodes = tuple(Node(id=f"n{i}", address=f"10.0.0.1:{i + 1}") for i in range(1000))
+    lists = []
+    for client in range(200):
+        aperture = Aperture(20, lambda client=client: client / 1000)  # type: ignore[misc]
+        lists.append(NodeList("greeter", lambda node: Unused(), lambda channel: None, lambda: 0.5, aperture))
+        lists[-1].apply(Change(kind=ChangeKind.CREATE, record=Record(name="greeter", version="1", nodes=nodes)))
+    used = Counter(node.id for each in lists for node in each.candidates(()))
+    assert len(lists[0].candidates(())) == 20
+    assert len(used) > 900
+    assert max(used.values()) < 20
+    before = set(lists[0].candidates(()))
+    gone = lists[0].candidates(())[0]
+    lists[0].apply(Change(kind=ChangeKind.DELETE, record=Record(name="greeter", version="1", nodes=(gone,))))
+    after = set(lists[0].candidates(()))
+    assert (len(after), len(after - before), before - after) == (20, 1, {gone})
+    target = lists[0].target(next(iter(after)))
+    assert target is not None
+    lists[0].failed(target, refused=True, now=0.0)
+    assert len(lists[0].candidates(())) == 20
+    assert target.node not in lists[0].candidates(())
 
 
 def test_a_node_that_is_stopping_gets_new_connections_once() -> None:

@@ -8,6 +8,7 @@ import math
 import random as _random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -15,6 +16,7 @@ import anyio
 
 from micro_core._calling.attempts import AttemptRules, Attempts, TargetedAttempt
 from micro_core._calling.discovery import Discovery
+from micro_core._calling.hedging import first_answer
 from micro_core._calling.nodes import NodeList, Target
 from micro_core._calling.retry import Budget
 from micro_core._plugins.build import build
@@ -29,6 +31,7 @@ from micro_core.context import current_context, propagated
 from micro_core.errors import (
     BadRequest,
     Closed,
+    ConfigError,
     ConnectFailed,
     Executed,
     MicroError,
@@ -85,7 +88,12 @@ def make_client(
 
 
 class RpcClient(Caller):
-    """Calls over any transport. ``attempt_timeout`` and ``lookup_timeout`` are seconds."""
+    """Calls over any transport.
+
+    ``attempt_timeout`` is seconds that an attempt gets where another may follow, ``lookup_timeout`` those that a call
+    waits for the first node of a service whose registry has none; ``aperture`` says how many nodes of a service are
+    used at a time, 0 for all. Raises `ConfigError` for what cannot be meant.
+    """
 
     name = "rpc"
 
@@ -100,14 +108,20 @@ class RpcClient(Caller):
         defaults: ClientDefaults | None = None,
         attempt_timeout: float = 1.0,
         lookup_timeout: float = 1.0,
+        aperture: int = 0,
         random: Callable[[], float] = _random.random,
     ) -> None:
+        for name, seconds in (("attempt_timeout", attempt_timeout), ("lookup_timeout", lookup_timeout)):
+            if not seconds > 0:
+                raise ConfigError(f"{name}={seconds!r} is not valid: seconds, more than 0")
+        if aperture < 0:
+            raise ConfigError(f"aperture={aperture!r} is not valid: how many nodes to use at a time, 0 for all")
         self._selector = selector
         self._codecs = CodecSet(codecs)
         self._defaults = defaults or ClientDefaults()
         self._attempt_timeout = attempt_timeout
         self._random = random
-        self._discovery = Discovery(registry, transport.connect, random, lookup_timeout)
+        self._discovery = Discovery(registry, transport.connect, random, lookup_timeout, aperture)
         self._send: AttemptNext = fold(cast(AttemptNext, self._send_once), middleware)
         self._routes: dict[Any, Route] = {}
         self._ids = itertools.count(1)
@@ -155,29 +169,35 @@ class RpcClient(Caller):
         route = self._route(call)
         nodes = self._known(call)
         if nodes is None:
-            nodes = await self._discovery.find(self._service_of(call), deadline, whole=bool(call.options.filters))
+            nodes = await self._find(call, deadline)
         body = b"" if call.request is None else route.encode(call.request)  # docs/wire.md §3.3
         idempotent = call.options.idempotent
         if idempotent is None:
             idempotent = call.endpoint in nodes.idempotent
         self._budget.earn()
+        attempts = Attempts(self._rules, call, nodes, deadline, metadata, route, body, idempotent)
+        after = call.options.hedge_after
         try:
-            return await self._make(Attempts(self._rules, call, nodes, deadline, metadata, route, body, idempotent))
+            if after is None or not idempotent:
+                return await self._make(attempts)
+            return await self._make_hedged(attempts, after)
         except Timeout:
             if self._effective_deadline() <= self._now() + CLOCK_SECONDS:
                 await anyio.sleep(CLOCK_SECONDS)  # the caller's scope is due as well, and says it in its own way
             raise
 
     async def open(self, call: Call) -> ClientStream[Any]:
-        deadline, metadata = self._bounds(call, math.inf)
+        ends, metadata = self._bounds(call, math.inf)
+        patience = call.options.open_timeout
+        deadline = min(ends, self._now() + (self._defaults.timeout if patience is None else patience))
         route = self._route(call)
         nodes = self._known(call)
         if nodes is None:
-            nodes = await self._discovery.find(self._service_of(call), deadline, whole=bool(call.options.filters))
+            nodes = await self._find(call, deadline)
         self._budget.earn()
-        stream: ClientStream[Any] = await self._make(
-            Attempts(self._rules, call, nodes, deadline, metadata, route, b"", False)
-        )
+        attempts = Attempts(self._rules, call, nodes, deadline, metadata, route, b"", False)
+        attempts.stream_deadline = ends
+        stream: ClientStream[Any] = await self._make(attempts)
         return stream
 
     def _bounds(self, call: Call, timeout: float) -> tuple[float, dict[str, str]]:
@@ -212,8 +232,11 @@ class RpcClient(Caller):
             return None  # filters judge the whole list
         return nodes
 
-    def _service_of(self, call: Call) -> str:
-        return self._defaults.proxy or call.service
+    async def _find(self, call: Call, deadline: float) -> NodeList:
+        service, options = self._defaults.proxy or call.service, call.options
+        return await self._discovery.find(
+            service, deadline, whole=bool(options.filters), wait_for_ready=options.wait_for_ready
+        )
 
     def _carried_on(self, headers: Mapping[bytes, bytes], marked: Headers | None, call: Call) -> dict[str, str]:
         """Return a call's metadata and, of the request that is being handled, what is to go with it."""
@@ -230,17 +253,37 @@ class RpcClient(Caller):
         """Make a call, at other nodes again where that is right."""
         try:
             while True:
-                attempt, started = attempts.next(), self._now()
+                attempt = attempts.next()
                 try:
                     return await self._send(attempt)
                 except MicroError as error:
-                    attempts.failed(attempt, error, started)
+                    attempts.failed(attempt, error)
                 if attempts.has_nowhere_to_go:
                     await attempts.look_again()
                 elif attempts.pause:
                     await anyio.sleep(attempts.pause)
         finally:
             attempts.done()
+
+    async def _make_hedged(self, attempts: Attempts, after: float) -> Any:
+        """Make a call and, where it takes longer than ``after`` seconds, at a second node as well."""
+
+        async def hedge() -> Any:
+            attempt = attempts.hedge()
+            try:
+                answer = await self._send(attempt)
+            except MicroError as error:
+                attempts.hedge_failed(attempt, error)
+                raise
+            attempts.hedge_won()
+            return answer
+
+        try:
+            return await first_answer(partial(self._make, attempts), hedge, after)
+        except MicroError as error:
+            if attempts.may_have_been_executed:
+                error.executed = Executed.MAYBE
+            raise
 
     def _start_probe(self, nodes: NodeList, target: Target) -> None:
         self._tasks.start_soon(self._probe, nodes, target)
@@ -336,23 +379,27 @@ class RpcClient(Caller):
         return route.decode(body)
 
     async def _open_once(self, attempt: TargetedAttempt, route: Route, now: float) -> RpcStream:
+        ends = attempt.attempts.stream_deadline
         stream = await attempt.channel.open_stream(attempt.deadline)
         try:
             id = next(self._ids)
             number = b"%d" % id
             constant = route.head(attempt.node)
-            headers = constant.headers | self._headers(attempt, attempt.deadline, now)
+            headers = constant.headers | self._headers(attempt, ends, now)
             head = Head(headers | {b"Micro-Id": number, b"Micro-Stream": number})
             opening, framing = route.opening, constant.framing
             if framing is not None:
                 opening = framing.pack_request(attempt.call.endpoint, id, opening)
-            await stream.send(head, {}, opening)
+            with anyio.CancelScope(deadline=attempt.deadline) as scope:
+                await stream.send(head, {}, opening)
+            if scope.cancelled_caught:
+                raise Timeout(f"{attempt.node.address} took no stream in time", executed=Executed.MAYBE)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
             raise
         life = StreamLife(attempt, self._selector, self._now, now)
-        return RpcStream(attempt, route, head, stream, constant.framing, id, life)
+        return RpcStream(attempt, route, head, stream, constant.framing, id, life, ends)
 
 
 def is_unsupported(reply: Message) -> bool:

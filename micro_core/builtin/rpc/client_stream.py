@@ -13,8 +13,8 @@ from micro_core._wire.errors import EOS, error_from_wire
 from micro_core.builtin.rpc.client_route import Route
 from micro_core.client import ClientStream
 from micro_core.codec import Framing
-from micro_core.errors import Closed, ConnectionLost, MicroError, ProtocolError, Timeout
-from micro_core.message import Headers
+from micro_core.errors import Closed, ConnectionLost, Executed, MicroError, ProtocolError, Timeout
+from micro_core.message import Headers, Message
 from micro_core.selector import Selector
 from micro_core.transport import Head, Stream
 
@@ -30,7 +30,7 @@ class StreamLife:
         self._attempt = attempt
         self._selector = selector
         self._now = now
-        self._opened = opened
+        self.opened = opened
         self._seconds = now() - opened
         self.is_answered = False
         self._ended = False
@@ -48,7 +48,7 @@ class StreamLife:
         self._ended = True
         ok, attempts = True, self._attempt.attempts
         if isinstance(error, ConnectionLost | ProtocolError) or (isinstance(error, Timeout) and not self.is_answered):
-            ok = not attempts.count_against(self._attempt, error, self._opened)
+            ok = not attempts.count_against(self._attempt, error, self.opened)
         elif error is not None:
             attempts.ended(self._attempt, error)
         if self._selector.feedback:
@@ -67,12 +67,15 @@ class RpcStream(ClientStream[Any]):
         framing: Framing | None,
         id: int,
         life: StreamLife,
+        deadline: float,
     ) -> None:
         self._life = life
         self._service = attempt.call.service
         self._endpoint = attempt.call.endpoint
         self._node = attempt.node.address
-        self._deadline = attempt.deadline
+        self._deadline = deadline
+        patience = attempt.call.options.answer_timeout
+        self._first_deadline = deadline if patience is None else min(deadline, life.opened + patience)
         self._errors = attempt.call.options.errors
         self._route = route
         self._head = head
@@ -104,9 +107,10 @@ class RpcStream(ClientStream[Any]):
     async def receive(self) -> Any:
         if self._ended:
             raise self._end or StopAsyncIteration
-        message = await self._bounded(self._stream.receive)
-        if not self._life.is_answered:
-            self._life.answered()
+        if self._life.is_answered:
+            message = await self._bounded(self._stream.receive)
+        else:
+            message = await self._first_answer()
         body, error = message.body, message.headers.get(b"Micro-Error") or message.headers.get(b"X-Micro-Error")
         if not error:
             return self._route.decode(body if self._framing is None else self._unpacked(body))
@@ -130,6 +134,14 @@ class RpcStream(ClientStream[Any]):
         self._life.ended(self._end)
         return self._end
 
+    async def _first_answer(self) -> Message:
+        """Return the first message of the peer. A node that does not answer in time is held to be out of order."""
+        with anyio.CancelScope(deadline=self._first_deadline):
+            message: Message = await self._bounded(self._stream.receive)
+            self._life.answered()
+            return message
+        raise self._late("the stream had no answer in time")
+
     async def _bounded(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Await a step of the transport's stream until the deadline of this one, and say where what went wrong."""
         try:
@@ -142,7 +154,16 @@ class RpcStream(ClientStream[Any]):
             if isinstance(error, ConnectionLost | ProtocolError):
                 self._life.ended(error)
             raise
-        raise self._placed(Timeout(f"{self._service} {self._endpoint}: the stream's deadline passed"))
+        raise self._late("the stream's deadline passed")
+
+    def _late(self, what: str) -> MicroError:
+        answered = self._life.is_answered
+        error = Timeout(
+            f"{self._service} {self._endpoint}: {what}", executed=Executed.YES if answered else Executed.MAYBE
+        )
+        if not answered:
+            self._life.ended(error)
+        return self._placed(error)
 
     def _placed(self, error: MicroError) -> MicroError:
         error.service, error.node, error.attempts = self._service, self._node, 1

@@ -23,8 +23,11 @@ MEMORY_SECONDS = 10.0
 FAILURE_SECONDS = 1.0
 """What an attempt without an answer counts for at least, however soon it failed."""
 
-CLEARLY = 0.9
-"""What a node must cost of another's cost to be better; nearly the same is a matter of chance."""
+CLEARLY = 0.7
+"""What a node must cost of another's cost to be better; what is nearer to it is a matter of chance."""
+
+ALIKE_SECONDS = 0.002
+"""Latencies below this one count as this one: between them it is the machine that makes the difference."""
 
 NODES_KEPT = 4096
 
@@ -32,16 +35,18 @@ NODES_KEPT = 4096
 class _Load:
     """What is known of a node."""
 
-    __slots__ = ("at", "latency", "outstanding")
+    __slots__ = ("at", "before", "latency", "outstanding")
 
     def __init__(self) -> None:
         self.outstanding = 0
         self.latency = 0.0
+        self.before = (0.0, 0.0)
+        """What was measured the last two times: slow is who was so three times in a row, once is chance."""
         self.at = -math.inf
 
     def latency_at(self, now: float) -> float:
         """Return the latency, faded since it was measured; else a node that failed is never tried again."""
-        return self.latency * math.exp((self.at - now) / MEMORY_SECONDS)
+        return max(self.latency * math.exp((self.at - now) / MEMORY_SECONDS), ALIKE_SECONDS)
 
     def cost(self, now: float) -> float:
         if self.at == -math.inf:
@@ -50,9 +55,10 @@ class _Load:
 
 
 class P2cSelector(Selector):
-    """Compares outstanding attempts times latency, a moving average that rises at once and falls with time.
+    """Compares outstanding attempts, open streams among them, times latency, which rises at once and falls with time.
 
-    A node that was never tried costs nothing, so that new ones are taken soon. ``draw`` takes n and returns a number
+    Of two that cost nearly the same, the one is taken whose last turn is longer ago: so equal nodes get equal shares.
+    A node that was never tried is taken at once. ``draw`` takes n and returns a number
     below it, ``clock`` returns seconds.
     """
 
@@ -65,15 +71,31 @@ class P2cSelector(Selector):
         self._draw = draw
         self._clock = clock
         self._loads: dict[Node, _Load] = {}
+        self._turns: dict[tuple[str, str], int] = {}
+        """When each service's nodes were taken last, counted in choices."""
+        self._choices = 0
 
     def select(self, service: str, nodes: Sequence[Node]) -> Node:
-        first = self._draw(len(nodes))
         if len(nodes) == 1:
-            return nodes[first]
+            return nodes[0]
+        first = self._draw(len(nodes))
         second = self._draw(len(nodes) - 1)
-        one, other = nodes[first], nodes[second + (second >= first)]
+        chosen = self._better(service, nodes[first], nodes[second + (second >= first)])
+        if len(self._turns) > NODES_KEPT:
+            self._turns.clear()
+        self._choices += 1
+        self._turns[service, chosen.id] = self._choices
+        return chosen
+
+    def _better(self, service: str, one: Node, other: Node) -> Node:
         now = self._clock()
-        return other if self._cost(other, now) < CLEARLY * self._cost(one, now) else one
+        cost, other_cost = self._cost(one, now), self._cost(other, now)
+        if other_cost < CLEARLY * cost:
+            return other
+        if cost < CLEARLY * other_cost:
+            return one
+        turn, other_turn = self._turns.get((service, one.id), 0), self._turns.get((service, other.id), 0)
+        return one if turn <= other_turn else other
 
     def _cost(self, node: Node, now: float) -> float:
         load = self._loads.get(node)
@@ -91,10 +113,12 @@ class P2cSelector(Selector):
         if load is None:
             return
         load.outstanding = max(0, load.outstanding - 1)
-        latency, now = seconds if ok else max(seconds, FAILURE_SECONDS), self._clock()
+        now = self._clock()
+        latency = min(seconds, *load.before) if ok else max(seconds, FAILURE_SECONDS)
+        load.before = (load.before[1], seconds)
         remembered = load.latency_at(now)
         weight = 1 - math.exp((load.at - now) / MEMORY_SECONDS)
-        load.latency = latency if latency > remembered else remembered + weight * latency
+        load.latency = latency if latency > remembered else remembered + weight * (latency - remembered)
         load.at = now
 
     def _forget_old(self) -> None:

@@ -48,7 +48,7 @@ class HttpTransport(Transport):
         pool_ttl: float = 60.0,
         dial_timeout: float = 5.0,
         reply_headers: int = 1024 * 1024,
-        reply_body: int = 64 * 1024 * 1024,
+        reply_body: int = 4 * 1024 * 1024,
         native: bool = True,
         alpn: Sequence[str] = _KNOWN,
         handshake_timeout: float = HANDSHAKE_SECONDS,

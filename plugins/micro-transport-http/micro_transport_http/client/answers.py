@@ -34,7 +34,8 @@ def refused(status: int, body: bytes, address: str) -> MicroError:
 def unreadable(refusal: Refusal, address: str) -> MicroError:
     """Return the error for an answer that the parser refused."""
     if refusal.status in (413, 431):
-        return LimitExceeded(f"the reply of {address} is too large: {refusal.sentence}", code=refusal.status)
+        text = f"the reply of {address} is too large: {refusal.sentence}"
+        return LimitExceeded(text, code=refusal.status, executed=Executed.MAYBE)
     return ProtocolError(f"{address} broke the protocol: {refusal.sentence}", executed=Executed.MAYBE)
 
 

@@ -280,7 +280,7 @@ class H2Client(H2Connected, PooledConnection):
         if pending.size > self._body:
             del self._calls[stream]
             text = f"the reply of {self.address} is too large: the body is larger than {self._body} bytes"
-            pending.settle(LimitExceeded(text, code=413))
+            pending.settle(LimitExceeded(text, code=413, executed=Executed.MAYBE))
             self.reset(stream)
             return
         pending.parts.append(data)
