@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import pydantic
 import pytest
 
 from micro_core import DecodeError
+from micro_core._wire.errors import error_from_wire, error_to_wire
 from micro_core.builtin.json.codec import JsonCodec
 
 CODEC = JsonCodec()
@@ -147,3 +149,13 @@ def test_a_large_document_is_not_looked_through() -> None:
     error = faults(list[Line], [{"article": "a" * 9000}, {"article": "b" * 9000}])
     assert error.detail == "field '[0].count' is missing"
     assert error.details == {"faults": [{"path": "[0].count", "reason": "is missing"}], "complete": False}
+
+
+def test_what_the_sender_wrote_does_not_make_an_error_too_large_to_travel() -> None:
+    class Colour(enum.Enum):
+        RED = "red"
+
+    error = faults(dict[str, Colour], {f"{number}{'k' * 300}": "v" * 300 for number in range(20)})
+    assert error_from_wire(error_to_wire(error, "paints")).details == error.details
+    assert all(len(fault["path"]) <= 100 and len(fault["reason"]) <= 150 for fault in error.details["faults"])
+    assert len(error.detail) < 1500

@@ -33,6 +33,10 @@ class Fault(NamedTuple):
     path: str
     reason: str
 
+    def shortened(self) -> Fault:
+        """Return the same, short enough for twenty to travel in a header: both hold what the sender wrote."""
+        return Fault(_cut(self.path, 100), _cut(self.reason, 150))
+
     def __str__(self) -> str:
         if not self.path:
             return self.reason
@@ -63,7 +67,7 @@ def faults_of(body: bytes, type: object, error: Exception, hook: Callable[[objec
     """
     first = _told(error, "")
     if len(body) > LARGEST or not isinstance(error, msgspec.ValidationError):
-        return Faults(first[:MOST], len(body) <= LARGEST and len(first) <= MOST)
+        return _shortened(first, len(body) <= LARGEST)
     search = _Search(hook)
     try:
         search.visit(msgspec.json.decode(body), type, "")
@@ -73,7 +77,15 @@ def faults_of(body: bytes, type: object, error: Exception, hook: Callable[[objec
         search.complete = False
     seen = {fault.path for fault in search.found}
     found = [fault for fault in first if fault.path not in seen and (ANY not in fault.path or not seen)] + search.found
-    return Faults(found[:MOST], search.complete and len(found) <= MOST)
+    return _shortened(found, search.complete)
+
+
+def _shortened(found: list[Fault], complete: bool) -> Faults:
+    return Faults([fault.shortened() for fault in found[:MOST]], complete and len(found) <= MOST)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 class _Enough(Exception):
