@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio.tasks
 import inspect
+from typing import Protocol
+
+import pydantic
 
 
 def test_asyncio_lets_a_job_be_run_in_the_name_of_a_task() -> None:
@@ -18,3 +21,30 @@ def test_asyncio_lets_a_job_be_run_in_the_name_of_a_task() -> None:
         except ValueError:  # written in C without a signature
             continue
         assert parameters == ["loop", "task"], f"{function} takes {parameters} now, no longer loop and task"
+
+
+class Contract(Protocol):
+    pass
+
+
+class Implementation(Contract):
+    pass
+
+
+def test_typing_says_which_class_is_a_protocol() -> None:
+    assert vars(Contract).get("_is_protocol") is True, (
+        "typing marks a Protocol no longer with _is_protocol: micro_core/_app/contract.py tells by it what is "
+        "to be implemented; use typing.is_protocol, which is there from Python 3.13 on"
+    )
+    assert not getattr(Implementation, "_is_protocol", True)
+
+
+class Model(pydantic.BaseModel):
+    pass
+
+
+def test_pydantic_marks_its_models() -> None:
+    assert hasattr(Model, "__pydantic_core_schema__"), (
+        "pydantic's classes have no __pydantic_core_schema__ any more: micro_core/builtin/json/payload_types.py knows "
+        "models by it, without importing pydantic; find what they have instead"
+    )
