@@ -1,6 +1,7 @@
 """How a subscription handles messages: retries, dead letters, order, concurrency, leaving."""
 
 from contextvars import ContextVar
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -275,7 +276,7 @@ async def test_a_message_that_one_member_wants_again_may_go_to_another(registry,
         return handler
 
     async with HttpBroker(registry) as one, HttpBroker(registry) as other, HttpBroker(registry) as publisher:
-        wanted = {"topic": "t", "queue": "q", "retries": 1000}
+        wanted: dict[str, Any] = {"topic": "t", "queue": "q", "retries": 1000}
         async with one.subscribe(Subscription(handler=member("one"), **wanted)):
             async with other.subscribe(Subscription(handler=member("other"), **wanted)):
                 await publisher.publish("t", message(b"1"))
