@@ -72,8 +72,8 @@ class MicroError(Exception):
 
     ``detail`` is the text for people, ``details`` any JSON value for programs, ``code`` an HTTP status, ``id`` says who
     made the error (a service's name, as in Go Micro), ``executed`` whether the handler ran. ``service``, ``node`` and
-    ``attempts`` are filled in by the client; so is ``type``, the name of the application's class that the handler
-    raised, where the caller did not name that class among its ``errors``.
+    ``attempts`` are filled in by the client; so is ``types``, the names of the application's classes that the error
+    was of where it was raised, the nearest first.
     """
 
     default_code: ClassVar[int] = 500
@@ -82,7 +82,7 @@ class MicroError(Exception):
     # As it is where a subclass does not call this class's `__init__`.
     detail: str = ""
     details: Any = None
-    type: str = ""
+    types: tuple[str, ...] = ()
     code: int = 500
     id: str = ""
     executed: Executed = Executed.YES
@@ -117,7 +117,7 @@ class MicroError(Exception):
 
     def __repr__(self) -> str:
         shown = [repr(self.detail), f"code={self.code}"]
-        shown += [f"{name}={value!r}" for name in ("id", "type", "service", "node") if (value := getattr(self, name))]
+        shown += [f"{name}={value!r}" for name in ("id", "types", "service", "node") if (value := getattr(self, name))]
         return f"{type(self).__name__}({', '.join(shown)}, executed={self.executed.value})"
 
 

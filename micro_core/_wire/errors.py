@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -37,6 +37,9 @@ _LONGEST = 8192
 _SHORTENED = 1000
 """Characters that are left of a detail too long: each is six bytes of JSON at most."""
 
+_CLASSES_KEPT = 4
+"""Names of classes that are left then."""
+
 _CLASSES: dict[int, type[MicroError]] = {
     400: BadRequest,
     401: Unauthorized,
@@ -60,7 +63,7 @@ class _WireError(msgspec.Struct):
     detail: str = ""
     status: str = ""
     executed: str = ""
-    type: str = ""
+    types: tuple[str, ...] = ()
     details: Any = None
 
 
@@ -71,7 +74,7 @@ _decode = msgspec.json.Decoder(_WireError).decode
 def error_to_wire(error: BaseException, service: str) -> str:
     """Return the JSON of an error, which is one line and fits a header.
 
-    All four keys of Go's are there always, those of ours only where they say something: ``executed``, ``type``,
+    All four keys of Go's are there always, those of ours only where they say something: ``executed``, ``types``,
     ``details``. An error that names no maker was made by ``service``. What is no `MicroError` says nothing of itself:
     it becomes an internal error. Details that are no JSON, or too large, are left out, and the text says so.
     """
@@ -82,7 +85,7 @@ def error_to_wire(error: BaseException, service: str) -> str:
         code=error.code,
         detail=str(error.detail),
         executed="" if error.executed is Executed.YES else error.executed.value,
-        type=error.type or _application_class(error),
+        types=error.types or _application_classes(error),
     )
     details, why_not = _details(error, service)
     if details:
@@ -94,7 +97,8 @@ def error_to_wire(error: BaseException, service: str) -> str:
         wire.detail += f" (its details are left out: {why_not})"
     text = _json(wire)
     if len(text) > _LONGEST:
-        wire.id, wire.type, wire.detail = wire.id[:100], wire.type[:100], wire.detail[:_SHORTENED] + "…"
+        wire.id, wire.detail = wire.id[:100], wire.detail[:_SHORTENED] + "…"
+        wire.types = tuple(name[:100] for name in wire.types[:_CLASSES_KEPT])
         text = _json(wire)
     return text.decode()
 
@@ -112,16 +116,10 @@ def error_from_wire(text: bytes | str, errors: Iterable[type[MicroError]] = ()) 
         return RemoteError(text)
     executed = Executed(wire.executed) if wire.executed in _EXECUTED else Executed.YES
     detail = wire.detail or wire.status or text
-    for kind in errors if wire.type else ():
-        if kind.__name__ == wire.type:
-            error = kind.__new__(kind, detail)
-            break
-    else:
-        kind = _CLASSES.get(wire.code, RemoteError)
-        error = kind.__new__(kind, detail)
-        error.type = wire.type
+    kind = _named(wire.types, errors) or _CLASSES.get(wire.code, RemoteError)
+    error = kind.__new__(kind, detail)
     MicroError.__init__(error, detail, id=wire.id, details=wire.details, executed=executed)
-    error.code = wire.code
+    error.code, error.types = wire.code, wire.types
     return error
 
 
@@ -130,10 +128,19 @@ def status_of(error: MicroError) -> str:
     return _STATUSES.get(error.code, f"code {error.code}")
 
 
-def _application_class(error: MicroError) -> str:
-    """Return the name of the class where it is an application's, and not one that its code stands for."""
-    kind = type(error)
-    return "" if kind.__module__.partition(".")[0] == _OURS else kind.__name__
+def _named(types: Sequence[str], errors: Iterable[type[MicroError]]) -> type[MicroError] | None:
+    """Return the class among ``errors`` that a peer named, or the nearest that it inherits from."""
+    known = {kind.__name__: kind for kind in errors} if types else {}
+    return next((known[name] for name in types if name in known), None)
+
+
+def _application_classes(error: MicroError) -> tuple[str, ...]:
+    """Return the names of the classes that are an application's, the nearest first; none for an error of ours."""
+    return tuple(
+        kind.__name__
+        for kind in type(error).__mro__
+        if issubclass(kind, MicroError) and kind.__module__.partition(".")[0] != _OURS
+    )
 
 
 _OURS = __name__.partition(".")[0]
@@ -173,8 +180,8 @@ def _json(wire: _WireError, details: bytes = b"") -> bytes:
     )
     if wire.executed:
         text += b',"executed":"%s"' % wire.executed.encode()
-    if wire.type:
-        text += b',"type":%s' % _text(wire.type)
+    if wire.types:
+        text += b',"types":[%s]' % b",".join(map(_text, wire.types))
     if details:
         text += b',"details":%s' % details
     return text + b"}"

@@ -84,7 +84,11 @@ async def test_a_call_raises_what_its_options_name() -> None:
             await client.call("cards", "Cards.Charge", 7, str, errors=[CardDeclined])
         with pytest.raises(Conflict) as raised:
             await client.call("cards", "Cards.Charge", 7, str)
-        assert (type(raised.value), raised.value.type, raised.value.details) == (Conflict, "CardDeclined", {"card": 7})
+        assert (type(raised.value), raised.value.types, raised.value.details) == (
+            Conflict,
+            ("CardDeclined",),
+            {"card": 7},
+        )
 
 
 async def test_options_of_one_call_keep_what_the_contract_names() -> None:

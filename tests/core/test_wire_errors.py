@@ -183,7 +183,18 @@ def test_an_applications_error_comes_back_where_the_caller_names_it() -> None:
 
 def test_an_applications_error_that_the_caller_does_not_name_comes_back_as_its_codes() -> None:
     error = error_from_wire(error_to_wire(CardDeclined(7), "cards"))
-    assert (type(error), error.type, error.details) == (Conflict, "CardDeclined", {"card": 7})
+    assert (type(error), error.types, error.details) == (Conflict, ("CardDeclined",), {"card": 7})
+
+
+class CardExpired(CardDeclined):
+    """A class that came later than its callers."""
+
+
+def test_a_class_that_the_caller_does_not_name_comes_back_as_the_nearest_that_it_does() -> None:
+    error = error_from_wire(error_to_wire(CardExpired(7), "cards"), [CardDeclined])
+    assert type(error) is CardDeclined
+    assert error.types == ("CardExpired", "CardDeclined")
+    assert type(error_from_wire(error_to_wire(error, "gateway"), [CardDeclined, CardExpired])) is CardExpired
 
 
 def test_an_error_that_is_sent_on_keeps_its_class() -> None:
@@ -197,14 +208,14 @@ def test_an_error_whose_class_forgot_to_call_what_it_inherits_travels_too() -> N
 
 
 def test_a_class_of_ours_sends_no_name() -> None:
-    assert '"type"' not in error_to_wire(DecodeError("x"), "greeter")
+    assert '"types"' not in error_to_wire(DecodeError("x"), "greeter")
 
 
 LOOKALIKES = st.fixed_dictionaries(
     {},
     optional={
         key: st.none() | st.integers() | st.text() | st.floats()
-        for key in ("id", "code", "detail", "status", "executed", "type", "details")
+        for key in ("id", "code", "detail", "status", "executed", "types", "details")
     },
 )
 
