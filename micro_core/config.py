@@ -102,6 +102,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limit_header_seconds: Annotated[float, _Of("how long the headers of a request may take to arrive", above=0.0)] = 5.0
     limit_calls: Annotated[int, _Of("calls in flight on one connection", least=1)] = 100
     limit_idle_seconds: Annotated[float, _Of("how long a connection without calls is kept", above=0.0)] = 180.0
+    loop_warning: Annotated[
+        float, _Of("how long code may hold the event loop up without a warning; 0: for ever", least=0.0)
+    ] = 0.5
     workers: Annotated[
         int, _Of("processes that run the service, each with a node of its own; at most 1000", least=1, most=1000)
     ] = 1

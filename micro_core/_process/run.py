@@ -7,11 +7,13 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import anyio
 import anyio.abc
 
 from micro_core._process.last_resort import AFTER_DRAIN, LastResort
+from micro_core._process.loop_watch import loop_watched
 from micro_core._process.signals import stop_signals
 from micro_core._process.supervisor import Worker, check_workers, supervise
 from micro_core.config import Settings
@@ -49,7 +51,8 @@ def run_process(
                 return
         with LastResort(patience + AFTER_DRAIN) as last_resort:
             stop = _Stop(serves, ended, last_resort)
-            anyio.run(_until_signal, service, stop, worker, backend=backend, backend_options=_options(backend))
+            run = partial(_until_signal, service, stop, worker, known.loop_warning)
+            anyio.run(run, backend=backend, backend_options=_options(backend))
     except (ConfigError, PluginError, RegistryError) as error:
         raise SystemExit(str(error)) from error
 
@@ -60,7 +63,9 @@ def _options(backend: str) -> dict[str, object]:
     return {}
 
 
-async def _until_signal(service: AbstractAsyncContextManager[object], stop: _Stop, worker: Worker | None) -> None:
+async def _until_signal(
+    service: AbstractAsyncContextManager[object], stop: _Stop, worker: Worker | None, loop_warning: float
+) -> None:
     """Run the service in a scope that signals cancel; its exceptions leave with their own type."""
     failure = None
     async with anyio.create_task_group() as tasks:
@@ -73,7 +78,8 @@ async def _until_signal(service: AbstractAsyncContextManager[object], stop: _Sto
                 tasks.start_soon(stop.when_ended)
                 if worker is not None:
                     worker.tell_serving()
-                await stop.asked.wait()
+                with loop_watched(loop_warning):
+                    await stop.asked.wait()
                 log.info("stopping: %r", service)
         except (Exception, SystemExit) as error:
             failure = error

@@ -12,7 +12,7 @@ from types import FrameType
 import anyio
 import sniffio
 
-__all__ = ["ONE", "stop_signals"]
+__all__ = ["ONE", "stop_signals", "teller"]
 
 ONE = 0.1
 """Seconds within which a signal that comes again is one: ``timeout`` sends it to the process and to its group."""
@@ -29,7 +29,7 @@ def stop_signals(at_once: Callable[[], object] = _ignore) -> Iterator[AsyncItera
     ``at_once`` is called for each in Python's own handler, also while a handler holds the event loop up.
     """
     send, receive = anyio.create_memory_object_stream[signal.Signals](math.inf)
-    tell = _teller()
+    tell = teller()
     last: dict[int, float] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -48,8 +48,8 @@ def stop_signals(at_once: Callable[[], object] = _ignore) -> Iterator[AsyncItera
             signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
-def _teller() -> Callable[[Callable[[], object]], object]:
-    """Return what has the event loop call a function soon, from a signal's handler."""
+def teller() -> Callable[[Callable[[], object]], object]:
+    """Return what has the event loop call a function soon, from a signal's handler or another thread."""
     if sniffio.current_async_library() == "trio":
         import trio
 

@@ -29,7 +29,7 @@ WRITTEN = {
     **dict.fromkeys(("registry_address", "transport_address", "broker_address", "server_address"), ("a:1", "b:2")),
     **dict.fromkeys(("server_name", "server_version", "server_id", "proxy"), ("one", "other")),
     **dict.fromkeys(("server_advertise", "proxy_address"), ("10.0.0.1:1", "10.0.0.2:2")),
-    **dict.fromkeys(("register_ttl", "client_pool_ttl", "linger", "drain_timeout"), ("90", "2m")),
+    **dict.fromkeys(("register_ttl", "client_pool_ttl", "loop_warning", "linger", "drain_timeout"), ("90", "2m")),
     **dict.fromkeys(("register_interval", "client_request_timeout"), ("500ms", "2s")),
     **dict.fromkeys(("limit_header_seconds", "limit_idle_seconds"), ("90", "2m")),
     **dict.fromkeys(("limit_body", "limit_headers", "limit_calls"), ("90", "200")),

@@ -125,6 +125,34 @@ def test_a_lifespan_that_fails_while_the_service_runs_ends_the_process(backend: 
     assert err.rstrip().endswith("OSError: the line is cut")
 
 
+def test_a_handler_that_holds_the_event_loop_up_is_named_with_its_stack(backend: str) -> None:
+    more = """
+    @service.handler
+    async def slow(text: str) -> None:
+        time.sleep(1.0)
+        print("begun", flush=True)
+    """
+    with start(backend, "Stuck.Slow", more) as process:
+        begun(process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=25)
+    assert process.returncode == 0, err
+    assert err.count("handler 'Stuck.Slow' holds the event loop up for more than 0.5 s") == 1
+    assert "in slow" in err
+    assert "last resort" not in err
+
+
+def test_an_event_loop_that_nobody_holds_up_is_not_warned_of(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICRO_LOOP_WARNING", "100ms")
+    with start(backend, "Stuck.Polite") as process:
+        begun(process)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=25)
+    assert process.returncode == 0, err
+    assert "holds the event loop up" not in err
+
+
 def test_a_misspelt_variable_is_warned_of_once(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICRO_SERVER_NAM", "x")
     with start(backend, "Stuck.Polite") as process:
