@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "interop" / "python"))
+
+from harness.wire import Wire, wire_between
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 LOOPBACK = {"MICRO_REGISTRY": "mdns://?interface=127.0.0.1"}
 
@@ -66,3 +70,10 @@ def start(on_loopback: None) -> Iterator[Callable[..., Program]]:
             return program
 
         yield started
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    """Return a wire between two hosts in namespaces; tests make it long, lossy, narrow, cut or half dead."""
+    with ExitStack() as stack:
+        yield wire_between(tmp_path, stack)

@@ -59,8 +59,12 @@ class Program:
 
     def go_on(self) -> None:
         """Tell a program that waits for a word to go on."""
+        self.say("")
+
+    def say(self, line: str) -> None:
+        """Write a line to its standard input."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def outcomes(self) -> list[dict[str, Any]]:
@@ -69,10 +73,14 @@ class Program:
 
     def closed(self) -> list[dict[str, Any]]:
         """Close its standard input, which ends it, and return the lines that it printed, as JSON."""
+        return [json.loads(line) for line in self.finished().splitlines() if line.startswith("{")]
+
+    def finished(self) -> str:
+        """Close its standard input, which ends it, and return all that it printed and nobody has read."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.stdin = None
-        return self.outcomes()
+        return self.output()
 
     def output(self) -> str:
         """Wait for the end and return all that it printed and nobody has read."""
