@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 
 import anyio
 import pytest
 
-from micro_conformance.suite import Suite, promise
-from micro_core import Broker, Closed, Message, PublishError, Subscription
-from micro_core.testing import make_part
+from micro_conformance.broker_capabilities import CapabilityPromises
+from micro_conformance.broker_delivery import DeliveryPromises
+from micro_conformance.broker_ends import Inbox
+from micro_conformance.suite import SOON, promise
+from micro_core import Capability, Closed, Message, PublishError, Subscription
 
 __all__ = ["BrokerConformance", "Inbox"]
 
 
-class BrokerConformance(Suite):
-    """Subclass it, and give ``plugin`` and ``options``. Topics begin with ``conformance-`` and a random text."""
+class BrokerConformance(DeliveryPromises, CapabilityPromises):
+    """Subclass it, and give ``plugin`` and ``options``. Topics begin with ``conformance-`` and a random text.
 
-    kind = "broker"
-    capabilities: ClassVar[Mapping[str, str]] = {
-        "queue": "members of a queue share the messages",
-        "retries": "a message whose handler failed is handled again, and a dead letter in the end",
-        "small outbox": "`small_outbox` are options with which two messages, or a few more, fill the outbox",
-    }
-    registry: ClassVar[str] = "memory"
-    """The configuration string of the registry that the broker gets."""
-    small_outbox: ClassVar[Mapping[str, Any]] = {}
-    """Options for an outbox that few messages fill."""
-    publisher: ClassVar[tuple[str, ...]] = ()
-    """The names that a subscriber verifies the brokers of the tests by; none where they prove nothing."""
-
-    @asynccontextmanager
-    async def broker(self, options: Mapping[str, Any] | None = None) -> AsyncIterator[Broker]:
-        """Open a new broker with a registry of its own; all of one test meet."""
-        with self.network.current():
-            registry = make_part("registry", self.registry)
-            made = make_part(self.kind, self.plugin, {**self.options, **(options or {})}, registry=registry)
-        assert isinstance(made, Broker)
-        async with registry, made:
-            yield made
-
-    @property
-    def topic(self) -> str:
-        """The topic of this test."""
-        return f"conformance-{self.unique}"
-
-    def to(self, inbox: Inbox, **fields: Any) -> Subscription:
-        """Return a subscription of this test's topic for an inbox."""
-        return Subscription(**{"topic": self.topic, "handler": inbox.handle, **fields})
+    What the broker names in ``offers`` is tested; what it does not name has to be refused.
+    """
 
     # Who gets what
 
@@ -77,17 +49,21 @@ class BrokerConformance(Suite):
         async with self.broker() as here, self.broker() as there, self.broker() as elsewhere:
             async with there.subscribe(self.to(one)), elsewhere.subscribe(self.to(other)):
                 for number in range(5):
-                    await here.publish(self.topic, Message({}, b"%d" % number), confirm=True)
+                    await here.publish(self.topic, Message({}, b"%d" % number))
+                await one.got(5)
+                await other.got(5)
         assert one.bodies == other.bodies == [b"0", b"1", b"2", b"3", b"4"]
 
     @promise(needs="queue")
     async def test_one_member_of_a_queue_gets_each_message(self) -> None:
-        one, other, sent = Inbox(), Inbox(), [b"%d" % number for number in range(20)]
+        both, sent = Inbox(), [b"%d" % number for number in range(20)]
         async with self.broker() as here, self.broker() as there, self.broker() as elsewhere:
-            async with there.subscribe(self.to(one, queue="q")), elsewhere.subscribe(self.to(other, queue="q")):
+            async with there.subscribe(self.to(both, queue="q")), elsewhere.subscribe(self.to(both, queue="q")):
                 for body in sent:
-                    await here.publish(self.topic, Message({}, body), confirm=True)
-        assert sorted(one.bodies + other.bodies) == sorted(sent)
+                    await here.publish(self.topic, Message({}, body))
+                await both.got(20)
+                await anyio.sleep(SOON)
+        assert sorted(both.bodies) == sorted(sent)
 
     @promise(needs="queue")
     async def test_every_queue_and_who_has_none_get_a_message_each(self) -> None:
@@ -96,7 +72,10 @@ class BrokerConformance(Suite):
             for inbox, queue in zip(boxes, ("q", "r", ""), strict=True):
                 there = await stack.enter_async_context(self.broker())
                 await stack.enter_async_context(there.subscribe(self.to(inbox, queue=queue)))
-            await here.publish(self.topic, Message({}, b"one"), confirm=True)
+            await here.publish(self.topic, Message({}, b"one"))
+            for inbox in boxes:
+                await inbox.got()
+            await anyio.sleep(SOON)
         assert [inbox.bodies for inbox in boxes] == [[b"one"]] * 3
 
     @promise()
@@ -105,9 +84,9 @@ class BrokerConformance(Suite):
         async with self.broker() as here, self.broker() as there:
             more = Subscription(topic=f"{self.topic}-more", handler=other.handle)
             async with there.subscribe(self.to(inbox)), there.subscribe(more):
-                await here.publish(f"{self.topic}-more", Message({}, b"other"), confirm=True)
-                await here.publish(self.topic, Message({}, b"ours"), confirm=True)
+                await here.publish(f"{self.topic}-more", Message({}, b"other"))
                 await other.got()
+                await here.publish(self.topic, Message({}, b"ours"))
                 await inbox.got()
         assert (inbox.bodies, other.bodies) == ([b"ours"], [b"other"])
 
@@ -123,22 +102,26 @@ class BrokerConformance(Suite):
     @promise()
     async def test_a_message_changed_by_one_subscriber_is_whole_for_the_others(self) -> None:
         seen: list[Mapping[bytes, bytes]] = []
+        both_came = anyio.Event()
 
         async def spoil(topic: str, message: Message) -> None:
             seen.append(dict(message.headers))
             message.headers.clear()
+            if len(seen) == 2:
+                both_came.set()
 
         async with self.broker() as here, self.broker() as there:
             one, other = self.to(Inbox(), handler=spoil), self.to(Inbox(), handler=spoil, queue="q")
             async with there.subscribe(one), there.subscribe(other):
-                await here.publish(self.topic, Message({b"Kept": b"1"}, b""), confirm=True)
+                await here.publish(self.topic, Message({b"Kept": b"1"}, b""))
+                await both_came.wait()
         assert [headers.get(b"Kept") for headers in seen] == [b"1", b"1"]
 
     @promise()
     async def test_a_message_has_the_names_that_its_publisher_was_verified_by_and_no_others(self) -> None:
         inbox = Inbox()
         async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox)):
-            await here.publish(self.topic, Message({}, b"one", peer=("somebody", "else")), confirm=True)
+            await here.publish(self.topic, Message({}, b"one", peer=("somebody", "else")))
             await inbox.got()
         assert [message.peer for _, message in inbox.messages] == [self.publisher]
 
@@ -171,6 +154,7 @@ class BrokerConformance(Suite):
     @promise()
     async def test_publishing_to_nobody_is_an_error(self) -> None:
         async with self.broker() as here:
+            self.needs(here, Capability.KNOWN_SUBSCRIBERS)
             with pytest.raises(PublishError) as raised:
                 await here.publish(self.topic, Message({}, b""))
         assert raised.value.detail
@@ -192,16 +176,18 @@ class BrokerConformance(Suite):
             done.append(message.body)
 
         async with self.broker() as here, self.broker() as there, there.subscribe(self.to(Inbox(), handler=slowly)):
-            await here.publish(self.topic, Message({}, b"one"), confirm=True)
+            self.needs(here, Capability.HANDLED)
+            await here.publish(self.topic, Message({}, b"one"), confirm="handled")
             assert done == [b"one"]
 
     @promise()
     async def test_confirming_names_who_has_not_handled_it(self) -> None:
         good, bad = Inbox(), Inbox(failures=1)
         async with self.broker() as here, self.broker() as there, self.broker() as elsewhere:
+            self.needs(here, Capability.HANDLED)
             async with there.subscribe(self.to(good)), elsewhere.subscribe(self.to(bad, retries=0)):
                 with pytest.raises(PublishError) as raised:
-                    await here.publish(self.topic, Message({}, b"one"), confirm=True)
+                    await here.publish(self.topic, Message({}, b"one"), confirm="handled")
         assert len(raised.value.failed) == 1
         assert good.bodies == [b"one"]
 
@@ -217,6 +203,7 @@ class BrokerConformance(Suite):
                 published.append(number)
 
         async with self.broker(self.small_outbox) as here, self.broker() as there, there.subscribe(self.to(inbox)):
+            self.waits_until_handled(there)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(publish)
                 await inbox.got()
@@ -225,51 +212,36 @@ class BrokerConformance(Suite):
                 inbox.release()
             await inbox.got(100)
 
-    # Failing handlers
-
-    @promise(needs="retries")
-    async def test_a_message_whose_handler_fails_is_handled_again(self) -> None:
-        inbox = Inbox(failures=2)
-        async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox, retries=2)):
-            await here.publish(self.topic, Message({}, b"one"), confirm=True)
-        assert inbox.bodies == [b"one"] * 3
-
-    @promise(needs="retries")
-    async def test_a_message_that_is_handled_again_keeps_the_names_of_its_publisher(self) -> None:
-        inbox = Inbox(failures=1)
-        async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox, retries=1)):
-            await here.publish(self.topic, Message({}, b"one"), confirm=True)
-        assert [message.peer for _, message in inbox.messages] == [self.publisher] * 2
-
-    @promise(needs="retries")
-    async def test_a_message_is_retried_as_often_as_asked_for_and_no_more(self) -> None:
-        inbox = Inbox(failures=100)
-        async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox, retries=1)):
-            await here.publish(self.topic, Message({}, b"one"))
-            await inbox.got(2)
-            await anyio.sleep(0.5)
-        assert len(inbox.bodies) == 2
-
-    @promise(needs="retries")
-    async def test_a_message_that_fails_every_time_is_a_dead_letter_and_confirmed(self) -> None:
-        dead: list[tuple[str, bytes, str]] = []
-
-        async def bury(topic: str, message: Message, error: Exception) -> None:
-            dead.append((topic, message.body, str(error)))
-
-        inbox = Inbox(failures=100)
-        wanted = self.to(inbox, retries=0, dead_letter=bury)
-        async with self.broker() as here, self.broker() as there, there.subscribe(wanted):
-            await here.publish(self.topic, Message({}, b"one"), confirm=True)
-        assert dead == [(self.topic, b"one", "it shall fail")]
+    # Backlogs
 
     @promise()
-    async def test_a_message_that_fails_stops_none_behind_it(self) -> None:
-        inbox = Inbox(failures=1)
-        async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox, retries=0)):
-            await here.publish(self.topic, Message({}, b"bad"))
-            await here.publish(self.topic, Message({}, b"good"), confirm=True)
-        assert inbox.bodies == [b"bad", b"good"]
+    async def test_messages_keep_their_order_in_a_backlog(self) -> None:
+        inbox, sent = Inbox(hold=True), [b"%d" % number for number in range(100)]
+        async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox)):
+            for body in sent:
+                await here.publish(self.topic, Message({}, body))
+            await inbox.got()
+            inbox.release()
+            await inbox.got(100)
+        assert inbox.bodies == sent
+
+    @promise(needs="queue")
+    async def test_who_leaves_with_a_backlog_hands_it_on(self) -> None:
+        leaves, both, sent = Inbox(hold=True), Inbox(), [b"%d" % number for number in range(20)]
+
+        async def held(topic: str, message: Message) -> None:
+            await leaves.handle(topic, message)
+            await both.handle(topic, message)
+
+        async with self.broker() as here, self.broker() as there, self.broker() as elsewhere, AsyncExitStack() as stack:
+            async with there.subscribe(self.to(leaves, handler=held, queue="q")):
+                for body in sent:
+                    await here.publish(self.topic, Message({}, body))
+                await leaves.got()
+                await stack.enter_async_context(elsewhere.subscribe(self.to(both, queue="q")))
+                leaves.release()
+            await both.got(20)
+        assert sorted(both.bodies) == sorted(sent)
 
     # Waiting and leaving
 
@@ -277,6 +249,7 @@ class BrokerConformance(Suite):
     async def test_flush_waits_until_all_is_handled(self) -> None:
         inbox = Inbox(slow=0.05)
         async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox)):
+            self.waits_until_handled(there)
             for _ in range(3):
                 await here.publish(self.topic, Message({}, b""))
             assert await here.flush() == 0
@@ -286,6 +259,7 @@ class BrokerConformance(Suite):
     async def test_flush_returns_what_is_left_when_its_time_is_over(self) -> None:
         inbox, left = Inbox(hold=True), -1
         async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox)):
+            self.waits_until_handled(there)
             for _ in range(3):
                 await here.publish(self.topic, Message({}, b""))
             try:
@@ -301,6 +275,7 @@ class BrokerConformance(Suite):
     async def test_stats_count_what_waits(self) -> None:
         inbox = Inbox(hold=True)
         async with self.broker() as here, self.broker() as there, there.subscribe(self.to(inbox)):
+            self.waits_until_handled(there)
             assert here.stats().waiting == 0
             for _ in range(3):
                 await here.publish(self.topic, Message({}, b""))
@@ -314,6 +289,7 @@ class BrokerConformance(Suite):
     async def test_closing_waits_for_the_outbox(self) -> None:
         inbox = Inbox(slow=0.05)
         async with self.broker() as there, there.subscribe(self.to(inbox)):
+            self.waits_until_handled(there)
             async with self.broker() as here:
                 for _ in range(3):
                     await here.publish(self.topic, Message({}, b""))
@@ -334,7 +310,9 @@ class BrokerConformance(Suite):
         async with self.broker() as here, self.broker() as there, self.broker() as elsewhere:
             async with there.subscribe(self.to(stays)):
                 async with elsewhere.subscribe(self.to(goes)):
-                    await here.publish(self.topic, Message({}, b"both"), confirm=True)
+                    await here.publish(self.topic, Message({}, b"both"))
+                    await stays.got()
+                    await goes.got()
                 await here.publish(self.topic, Message({}, b"one"))
                 await stays.got(2)
         assert (stays.bodies, goes.bodies) == ([b"both", b"one"], [b"both"])
@@ -351,44 +329,3 @@ class BrokerConformance(Suite):
         async with self.broker() as here:
             await here.aclose()
             await here.aclose()
-
-
-class Inbox:
-    """A handler that keeps what it gets; it may hold each message, take its time, or fail some times first."""
-
-    def __init__(self, *, hold: bool = False, slow: float = 0.0, failures: int = 0) -> None:
-        self.messages: list[tuple[str, Message]] = []
-        self.finished: list[bytes] = []
-        self._slow = slow
-        self._failures = failures
-        self._changed = anyio.Event()
-        self._released = anyio.Event()
-        if not hold:
-            self.release()
-
-    @property
-    def bodies(self) -> list[bytes]:
-        """The bodies that came, in order, those that failed too."""
-        return [message.body for _, message in self.messages]
-
-    async def handle(self, topic: str, message: Message) -> None:
-        """Take a message."""
-        self.messages.append((topic, message))
-        self._changed.set()
-        self._changed = anyio.Event()
-        await self._released.wait()
-        await anyio.sleep(self._slow)
-        if self._failures:
-            self._failures -= 1
-            raise RuntimeError("it shall fail")
-        self.finished.append(message.body)
-
-    async def got(self, count: int = 1) -> tuple[str, Message]:
-        """Wait until as many messages came, and return topic and message of the last of them."""
-        while len(self.messages) < count:
-            await self._changed.wait()
-        return self.messages[count - 1]
-
-    def release(self) -> None:
-        """Let held messages, and all that follow, finish."""
-        self._released.set()
