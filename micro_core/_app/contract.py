@@ -65,9 +65,8 @@ def handlers_of(instance: object, prefix: str = "") -> Iterator[Handler]:
     for name, function in _public_functions(kind):
         owner = next(each for each in kind.__mro__ if name in vars(each))
         if _is_stub(function, owner):
-            raise ConfigError(
-                f"{kind.__name__} does not implement {name}, which its contract {owner.__name__} asks for: write it"
-            )
+            asked = "" if owner is kind else f", which its contract {owner.__name__} asks for"
+            raise ConfigError(f"{kind.__name__} does not implement {name}{asked}: write it")
         yield handler_of(getattr(instance, name), prefix, marked_as=_definitions(kind, name))
 
 

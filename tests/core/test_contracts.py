@@ -96,6 +96,11 @@ class LeavesOutPlain(Plain):
         return title
 
 
+class Unfinished(LeavesOutPlain):
+    async def store(self, title: str) -> str:
+        raise NotImplementedError
+
+
 class Abstract(ABC):
     @abstractmethod
     async def load(self, title: str) -> str: ...
@@ -118,6 +123,7 @@ class Streams(LeavesOutStream):
     [
         (LeavesOutProtocol, "LeavesOutProtocol does not implement load, which its contract Shelf asks for"),
         (LeavesOutPlain, "LeavesOutPlain does not implement store, which its contract Plain asks for"),
+        (Unfinished, "Unfinished does not implement store: write it"),
         (LeavesOutAbstract, "LeavesOutAbstract does not implement load"),
         (Streams, "Streams does not implement titles, which its contract LeavesOutStream asks for"),
         (Shelf, "Shelf is a Protocol: register a class that implements it"),
