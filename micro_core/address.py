@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from micro_core.errors import ConfigError
 
@@ -16,28 +17,35 @@ __all__ = [
     "reach",
     "split_address",
     "split_literal",
+    "split_reachable",
 ]
 
 EVERYWHERE = ("", "*", "0.0.0.0", "::")
 """The hosts that stand for every interface: of IPv4 alone for ``0.0.0.0``, of both families for the others."""
+
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}", re.ASCII)
+"""Of labels, the last of which is no number: ``10.0.0.256`` and ``1`` are addresses that somebody mistyped."""
+_LONGEST_NAME = 253
 
 _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of documentation networks: connecting a UDP socket to one sends nothing, and tells the way out."""
 
 
 def advertised(bound: str, advertise: str) -> str:
-    """Return the literal ``host:port`` that others shall use (docs/wire.md §1.10).
+    """Return the ``host:port`` that others shall use (docs/wire.md §1.10).
 
-    ``advertise`` (``host`` or ``host:port``) goes before ``bound``; an unspecified host is replaced by the address of
-    the interface that leads out of this machine, the loopback one where there is none. Raises `ConfigError`.
+    ``advertise`` (``host`` or ``host:port``, the host an IP address or a name) goes before ``bound``; an unspecified
+    host is replaced by the address of the interface that leads out of this machine, the loopback one where there is
+    none. Raises `ConfigError`.
     """
     host, port = split_address(bound)
     if advertise:
         host, port = split_address(advertise) if has_port(advertise) else (advertise.strip("[]"), port)
-        return join_address(_literal(host, advertise), port)
+        return join_address(_host(host, advertise), port)
     if host in EVERYWHERE:
         return join_address(_way_out(), port)
-    return join_address(_literal(host, bound), port)
+    return join_address(_host(host, bound), port)
 
 
 def reach(bound: str) -> str:
@@ -75,6 +83,14 @@ def split_literal(address: str) -> tuple[str, int]:
         valid = "a literal IP address and a port, such as 10.0.0.5:8080 or [fd00::5]:8080"
         raise ConfigError(f"address {address!r} is not valid; valid is {valid}") from error
     return host, port
+
+
+def split_reachable(address: str) -> tuple[str, int]:
+    """Return host and port of an address that can be connected to, an IP address or a name. Raises `ConfigError`."""
+    host, port = split_address(address)
+    if port == 0:
+        raise ConfigError(f"address {address!r} has port 0, which cannot be called")
+    return _host(host, address), port
 
 
 def port_range(address: str) -> tuple[str, range]:
@@ -118,11 +134,16 @@ def _port(text: str, address: str) -> int:
     return int(text)
 
 
-def _literal(host: str, shown: str) -> str:
+def _host(host: str, shown: str) -> str:
+    """Return a literal address as it is written shortest, or a name (RFC 1123 §2.1, and underscores)."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError as error:
-        raise ConfigError(f"address {shown!r}: a node's host is a literal IP address, such as 10.0.0.5:8080") from error
+        name = host.removesuffix(".")
+        if len(name) <= _LONGEST_NAME and _NAME.fullmatch(name):
+            return host
+        valid = "an IP address or a name, such as 10.0.0.5:8080, [fd00::5]:8080 or orders.internal:8080"
+        raise ConfigError(f"address {shown!r} is not valid: a node's host is {valid}") from error
 
 
 def _way_out() -> str:

@@ -6,12 +6,13 @@ import logging
 import tomllib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import anyio
 import msgspec
 
-from micro_core.address import split_literal
+from micro_core.address import split_reachable
 from micro_core.errors import Closed, ConfigError
 from micro_core.hookspecs import hookimpl
 from micro_core.registry import SYNC, Change, ChangeKind, Endpoint, Node, Record, Registry
@@ -80,7 +81,7 @@ class _Written(AsyncIterator[Change]):
 def read_addresses(options: Mapping[str, str]) -> list[Record]:
     """Return a record for each service in ``options``, name to ``host:port,…``; the nodes have no metadata.
 
-    Raises `ConfigError` for an address that is no literal one.
+    Raises `ConfigError` for an address that cannot be connected to.
     """
     records = []
     for service, addresses in options.items():
@@ -154,14 +155,20 @@ def _record(service: _Service, where: str) -> Record:
 
 def _node(written: _Node, service: str, where: str) -> Node:
     try:
-        _, port = split_literal(written.address)
+        if not _is_of_another_kind(written.address):
+            split_reachable(written.address)
     except ConfigError as error:
         raise ConfigError(f"{where}: service {service!r}: {error.detail}") from error
-    if port == 0:
-        raise ConfigError(
-            f"{where}: service {service!r}: address {written.address!r} has port 0, which cannot be called"
-        )
     return Node(id=written.id or f"{service}-{written.address}", address=written.address, metadata=written.metadata)
+
+
+def _is_of_another_kind(address: str) -> bool:
+    """Tell whether an address is no host and port, mistyped or not, but what another transport connects to."""
+    try:
+        ip_address(address)
+    except ValueError:
+        return bool(address) and ":" not in address
+    return False
 
 
 @hookimpl

@@ -75,10 +75,11 @@ async def test_a_watch_tells_what_is_written_down_and_then_waits_until_the_regis
     [
         ("static", "no nodes are named"),
         ("static://10.0.0.5:8080", "10.0.0.5:8080 belongs to no service"),
-        ("static://?greeter=localhost:8080", "'localhost:8080' is not valid"),
-        ("static://?greeter=10.0.0.5", "'10.0.0.5' is not valid"),
+        ("static://?greeter=10.0.0.256:8080", "'10.0.0.256:8080' is not valid"),
+        ("static://?greeter=-orders:8080", "'-orders:8080' is not valid"),
+        ("static://?greeter=10.0.0.5", "'10.0.0.5' is no address"),
         ("static://?greeter=10.0.0.5:0", "port 0"),
-        ("static://?greeter=10.0.0.5:8080,", "'' is not valid"),
+        ("static://?greeter=10.0.0.5:8080,", "'' is no address"),
         ("static:///does/not/exist.toml", "/does/not/exist.toml cannot be read"),
     ],
 )
@@ -94,7 +95,7 @@ def test_a_wrong_configuration_names_the_value_and_what_is_valid(text: str, says
         ("service = 1", r"\$.service"),
         ("[[service]]\nname = 'a'", "nodes"),
         ("[[service]]\nname = 'a'\nnodes = [{ adress = '10.0.0.5:80' }]", "adress"),
-        ("[[service]]\nname = 'a'\nnodes = [{ address = 'somewhere' }]", "somewhere"),
+        ("[[service]]\nname = 'a'\nnodes = [{ address = 'somewhere:http' }]", "somewhere"),
         ("[[service]]\nname = ''\nnodes = []", "empty name"),
         ("[[service]\n", "line 1"),
         ("[[service]]\nname = 'a'\nnodes = []\n" * 2, "twice"),
@@ -114,3 +115,11 @@ def test_any_options_are_records_or_a_config_error(options: dict[str, str]) -> N
         assert len(read_addresses(options)) == len(options)
     except ConfigError:
         pass
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("address", ["orders:8080", "orders.default.svc.cluster.local:80", "my_host:1", "orders.n-1"])
+async def test_an_address_may_be_a_name_or_what_another_transport_connects_to(address: str) -> None:
+    async with make_part("registry", f"static://?orders={address}") as registry:
+        (record,) = await registry.lookup("orders")
+    assert [node.address for node in record.nodes] == [address]

@@ -60,8 +60,16 @@ def test_what_is_advertised_goes_before_what_is_bound() -> None:
     assert advertised("[::]:80", "fd00::5") == "[fd00::5]:80"
     assert advertised("[::]:80", "[fd00::5]") == "[fd00::5]:80"
     assert advertised("[::]:80", "[fd00::5]:90") == "[fd00::5]:90"
-    with pytest.raises(ConfigError, match="literal IP address"):
-        advertised("[::]:80", "greeter.example:80")
+    assert advertised("[::]:80", "greeter.example") == "greeter.example:80"
+    assert advertised("[::]:80", "greeter.example.:90") == "greeter.example.:90"
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.256", "1", "-a", "a-", "a..b", "a b", "ä", "a" * 64, ".".join(["a" * 60] * 5)]
+)
+def test_what_can_be_no_host_is_not_advertised(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"no address|a node's host is an IP address or a name"):
+        advertised("[::]:80", f"{host}:80")
 
 
 @pytest.mark.anyio

@@ -55,12 +55,9 @@ def test_every_part_between_dots_has_a_limit_of_its_own() -> None:
         ({"id_": "a..b"}, "has 0 bytes"),
         ({"name": "a" * 64}, "service name .* 64 bytes"),
         ({"name": ".".join("abcd" * 15 for _ in range(4)), "id_": "x" * 40}, "255 bytes"),
-        ({"address": "localhost:80"}, "literal IP address"),
-        ({"address": "80"}, "literal IP address"),
+        ({"address": ""}, "address of node .* is empty"),
         ({"address": "0.0.0.0:80"}, "nobody can call"),
         ({"address": "10.0.0.5:0"}, "nobody can call"),
-        ({"address": "10.0.0.5:65536"}, "literal IP address and a port"),
-        ({"address": "10.0.0.5:http"}, "literal IP address and a port"),
         ({"metadata": {"a": "\ud800"}}, "half a character"),
         ({"metadata": {"a": noise(64_000)}}, "65535|65507"),
     ],
@@ -79,3 +76,14 @@ def test_a_description_too_large_for_dnssd_is_published_as_go_micro_does() -> No
 def test_a_description_too_large_for_the_only_dialect_is_refused() -> None:
     with pytest.raises(ConfigError, match="8000"):
         publish(metadata={"a": noise(20_000)}, dialects=("dns-sd",))
+
+
+def test_an_address_that_no_record_holds_is_told_over_dnssd_alone() -> None:
+    publication = publish(address="orders.example:80")
+    assert (publication.entry, publication.address, publication.port) == (None, "0.0.0.0", 1)
+    assert publish(address="localhost:80").address == "127.0.0.1"  # told to this machine alone
+
+
+def test_an_address_that_the_only_dialect_does_not_hold_is_refused() -> None:
+    with pytest.raises(ConfigError, match="switch the dialect dns-sd on"):
+        publish(address="orders.example:80", dialects=("gomicro",))

@@ -286,6 +286,15 @@ async def test_any_id_that_fits_a_label_is_published(id_: str) -> None:
         assert await other.lookup(name) == [what]
 
 
+@pytest.mark.parametrize("address", ["orders.example:80", "localhost:80", "[fd00::5]:80", "orders.n-1"])
+async def test_an_address_arrives_as_it_was_registered(address: str) -> None:
+    name = f"test-{uuid4().hex[:12]}"
+    what = Record(name=name, version="1", nodes=(Node(id=f"{name}-1", address=address),))
+    async with registry() as one, registry() as other:
+        await one.register(what)
+        assert await other.lookup(name) == [what]
+
+
 async def test_hostile_datagrams_leave_the_registry_in_good_health() -> None:
     greeter = record()
     hostile = [b"", b"\xff" * 500, gomicro.query(greeter.name, 1)[:-1], b"\0" * 12, gomicro.query("a", 1) * 40]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from micro_core import ConfigError, EncodeError, Node, Record
-from micro_core.address import split_literal
+from micro_core.address import is_loopback, split_literal
 from micro_registry_mdns.wire import dns, dnssd, gomicro, txt
 
 __all__ = ["Publication", "publications"]
@@ -49,19 +49,26 @@ def publications(record: Record, dialects: Collection[str], host: str) -> Iterat
 def _publication(record: Record, node: Node, dialects: Collection[str], host: str) -> Publication:
     _check_text(f"the id of a node of service {record.name!r}", node.id)
     _check_labels(record.name, node.id)
-    address, port = _callable_address(node)
+    literal = _literal_address(node)
+    address, port = literal or _placeholder(node)
     description = txt.Description(
         service=record.name,
         version=record.version,
         endpoints=record.endpoints,
         metadata=node.metadata,
         service_metadata=record.metadata,
+        address="" if literal else node.address,
     )
     entry = None
-    if gomicro.DIALECT in dialects:
+    if literal and gomicro.DIALECT in dialects:
         text = _go_text(description, node)
         entry = gomicro.Entry(service=record.name, id=node.id, host=host, address=address, port=port, text=text)
         _check_packet(entry)
+    if not literal and dnssd.DIALECT not in dialects:
+        raise ConfigError(
+            f"node {node.id!r} has the address {node.address!r}, and Go Micro's dialect holds IP addresses alone: "
+            "switch the dialect dns-sd on, or register an address such as 10.0.0.5:8080"
+        )
     label, text = "", b""
     if dnssd.DIALECT in dialects:
         label, text = dnssd.label(record.name, node.id), dnssd.text(node.id, description)
@@ -96,16 +103,25 @@ def _check_labels(service: str, id_: str) -> None:
         )
 
 
-def _callable_address(node: Node) -> tuple[str, int]:
-    """Return a node's IP address and port. Raises `ConfigError` for an address at which nobody can call it."""
+def _literal_address(node: Node) -> tuple[str, int] | None:
+    """Return a node's IP address and port; None where its address is something else, for its transport to read.
+
+    Raises `ConfigError` for an IP address at which nobody can call it.
+    """
+    _check_text(f"the address of node {node.id!r}", node.address)
     try:
         host, port = split_literal(node.address)
-    except ConfigError as error:
-        raise ConfigError(f"node {node.id!r} cannot be registered by multicast DNS: {error.detail}") from error
+    except ConfigError:
+        return None
     address = ipaddress.ip_address(host)
     if not port or address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None):
         raise ConfigError(f"node {node.id!r} has the address {node.address!r}, at which nobody can call it")
     return str(address), port
+
+
+def _placeholder(node: Node) -> tuple[str, int]:
+    """Return what the records of a node say whose address is in its description; loopback for this machine alone."""
+    return ("127.0.0.1" if is_loopback(node.address) else "0.0.0.0"), 1
 
 
 def _go_text(description: txt.Description, node: Node) -> bytes:

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from micro_core import Node, Record
+from micro_core.address import join_address
 from micro_registry_mdns.wire.txt import Description
 
 __all__ = ["LIFETIME", "Sighting", "sight"]
@@ -13,7 +14,7 @@ __all__ = ["LIFETIME", "Sighting", "sight"]
 LIFETIME = 120
 """Seconds that a node is believed in without being heard of."""
 
-_MAX_ID = 255
+_MAX_TEXT = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +35,11 @@ class Sighting:
 
 
 def sight(dialect: str, id_: str, host: str, port: int, description: Description, ttl: int) -> Sighting | None:
-    """Return the sighting of a node, or None where it is no usable node."""
-    address = ipaddress.ip_address(host)
-    if not port or address.is_unspecified or address.is_multicast:
+    """Return the sighting of a node, or None where it is no usable node; the description's own address goes first."""
+    authority = description.address or _authority(host, port)
+    texts = (description.service, description.version, id_, authority)
+    if not all(text and len(text) <= _MAX_TEXT and text.isprintable() for text in texts):
         return None
-    texts = (description.service, description.version, id_)
-    if not all(text and len(text) <= _MAX_ID and text.isprintable() for text in texts):
-        return None
-    authority = f"[{host}]:{port}" if address.version == 6 else f"{host}:{port}"
     node = Node(id=id_, address=authority, metadata=description.metadata)
     record = Record(
         name=description.service,
@@ -51,3 +49,9 @@ def sight(dialect: str, id_: str, host: str, port: int, description: Description
         metadata=description.service_metadata,
     )
     return Sighting(dialect=dialect, record=record, ttl=min(ttl, LIFETIME), size=description.size)
+
+
+def _authority(host: str, port: int) -> str:
+    """Return host and port as an address, an empty text where nobody can be called there."""
+    address = ipaddress.ip_address(host)
+    return "" if not port or address.is_unspecified or address.is_multicast else join_address(host, port)

@@ -46,6 +46,8 @@ class Description:
     """The node's."""
     service_metadata: Mapping[str, str] = field(default_factory=dict)
     """The service's, which Go neither sends nor reads (docs/protocol.md §6)."""
+    address: str = ""
+    """The node's, where it is none that an A record can hold: a host name, say. Go neither sends nor reads it."""
     size: int = field(default=0, compare=False)
     """Bytes of the document that it was read from."""
 
@@ -119,6 +121,8 @@ def document(description: Description) -> bytes:
     }
     if description.service_metadata:
         content["ServiceMetadata"] = _sorted(description.service_metadata)
+    if description.address:
+        content["Address"] = description.address
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -153,6 +157,7 @@ class _Parser:
             endpoints=tuple(self._endpoint(item) for item in self._array(content.get("endpoints"), MAX_ENDPOINTS)),
             metadata=self._metadata(content.get("metadata")),
             service_metadata=self._metadata(content.get("servicemetadata")),
+            address=self._text(content.get("address")),
         )
 
     def _endpoint(self, parsed: Any) -> Endpoint:
