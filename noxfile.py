@@ -159,10 +159,20 @@ def bench(session: nox.Session) -> None:
     """Measure beside peers and write docs/performance.md: `nox -s bench -- streams --turns 3` one section of it.
 
     Peers in Go are measured where Go is installed. A Python compiled without optimisations is a fifth slower:
-    `nox -s bench --force-python /usr/bin/python3`. benchmarks/faults.py stands apart: it counts failed calls.
+    `nox -s bench --force-python /usr/bin/python3`.
     """
     _install(session, "micro-core[default]", "micro-dev-ca", groups=["bench"])
     session.run("python", "benchmarks/performance.py", *session.posargs)
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Do every fault of docs/reliability.md at length; the ordinary tests do each for a second or two.
+
+    `nox -s faults -- --write` renews the page, `nox -s faults -- p2c hedging` does some kinds.
+    """
+    _install(session, *PROJECTS, groups=["test"])
+    session.run("python", "-m", "reliability", *session.posargs, env={"PYTHONPATH": "tests/wired/python"})
 
 
 def _install(

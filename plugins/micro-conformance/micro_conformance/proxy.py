@@ -33,6 +33,7 @@ class TcpProxy:
             proxy.refuse()                         # new connections are refused; those there are go on
             proxy.hang()                           # everything is accepted, and nothing comes through
             proxy.silence()                        # half-open: those there are fall silent, new ones pass
+            proxy.retarget("127.0.0.1:2380")       # new ones go to another server
             proxy.downstream = Wire(delay=0.04)    # what goes to the clients takes 40 ms longer
             proxy.restore()                        # all is well again
 
@@ -118,6 +119,13 @@ class TcpProxy:
     def half_close(self, way: Literal["upstream", "downstream"] = "downstream") -> None:
         """End one way of the connections there are: its readers see the end, while the other way goes on."""
         self._do(self._half_close(way))
+
+    def retarget(self, target: str) -> None:
+        """Pass new connections on to another server, as a virtual address does; those there are go on.
+
+        Raises `OSError` where ``target`` has no address.
+        """
+        self.target, self._target = target, resolved(target)
 
     # What becomes of bytes
 

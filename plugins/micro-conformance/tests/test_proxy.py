@@ -164,6 +164,18 @@ def test_cut_connections_may_end_in_order(server: Server, proxy: TcpProxy) -> No
     assert [whole(end) for end in ends] == [b"", b""]
 
 
+def test_new_connections_go_to_another_target_and_those_there_are_stay(server: Server, proxy: TcpProxy) -> None:
+    client, there = server.ends(proxy)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        host, port = other.getsockname()
+        proxy.retarget(f"{host}:{port}")
+        server.connect(proxy).sendall(b"new")
+        with other.accept()[0] as elsewhere:
+            assert exactly(elsewhere, 3) == b"new"
+        client.sendall(b"old")
+        assert exactly(there, 3) == b"old"
+
+
 def test_down_ends_connections_and_refuses_new_ones(server: Server, proxy: TcpProxy) -> None:
     client, _ = server.ends(proxy)
     proxy.down()

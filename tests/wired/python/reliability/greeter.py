@@ -1,0 +1,49 @@
+"""The service that the rows break: `python greeter.py NAME HOST` prints its address once it serves."""
+
+import sys
+
+import anyio
+
+from micro_core import Service, idempotent
+
+COUNTS = {"done": 0, "cancelled": 0}
+service = Service("greeter", address=f"{sys.argv[2]}:0", registry="memory", broker="memory")
+
+
+@service.handler
+class Greeter:
+    """Says its name, so that a caller sees who answered."""
+
+    @idempotent
+    async def hello(self, name: str) -> str:
+        return await self.work(0)
+
+    async def charge(self, name: str) -> str:
+        return await self.work(0)
+
+    @idempotent
+    async def slow(self, seconds: float) -> str:
+        return await self.work(seconds)
+
+    async def counts(self, name: str) -> dict[str, int]:
+        return COUNTS
+
+    async def work(self, seconds: float) -> str:
+        try:
+            if seconds:
+                await anyio.sleep(seconds)
+        except BaseException:
+            COUNTS["cancelled"] += 1
+            raise
+        COUNTS["done"] += 1
+        return sys.argv[1]
+
+
+@service.after_start
+async def say() -> None:
+    sys.stdout.write(f"at {service.address}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    service.run([])
