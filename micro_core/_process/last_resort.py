@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import math
 import os
@@ -76,7 +75,9 @@ class LastResort:
             deadline = min(deadline, time.monotonic() + (self._seconds if deadline == math.inf else AT_ONCE))
 
     def _end(self) -> None:
-        faulthandler.dump_traceback_later(1, exit=True)  # where a lock is never let go
+        by_force = threading.Timer(1, os._exit, (STATUS,))  # where a lock is never let go, or there is no output
+        by_force.daemon = True
+        by_force.start()
         frames = sys._current_frames()
         for thread in threading.enumerate():
             if thread is not self._thread and (frame := frames.get(thread.ident or 0)):

@@ -84,7 +84,7 @@ def test_code_that_does_not_end_is_ended_after_the_first_signal(backend: str, en
     with start(backend, endpoint) as process:
         begun(process)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=25)  # of which 5 s are the rule's
+        out, err = process.communicate(timeout=120)  # of which 5 s are the rule's
     assert process.returncode == 1, err
     assert "ending the process, with status 1" in err
     assert "does not end:" in err
@@ -100,18 +100,34 @@ def test_code_that_does_not_end_is_ended_at_once_by_a_second_signal(backend: str
     with start(backend, endpoint, more) as process:
         begun(process)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)  # sooner it would be the same one
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=25)
+        process.send_signal(signal.SIGINT)  # another one: the same could come as one
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert "ending the process, with status 1" in err
+
+
+def test_a_process_without_output_is_ended_too(backend: str) -> None:
+    more = """
+    import sys
+
+    @service.handler
+    async def mute(text: str) -> None:
+        print("begun", flush=True)
+        sys.stdout = sys.stderr = None
+        never.wait()
+    """
+    with start(backend, "Stuck.Mute", more) as process:
+        begun(process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+    assert process.returncode == 1
 
 
 def test_a_handler_that_can_be_cancelled_ends_in_order(backend: str) -> None:
     with start(backend, "Stuck.Polite") as process:
         begun(process)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=25)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out == "after run\n"
     assert "ending the process" not in err
@@ -119,7 +135,7 @@ def test_a_handler_that_can_be_cancelled_ends_in_order(backend: str) -> None:
 
 def test_a_lifespan_that_fails_while_the_service_runs_ends_the_process(backend: str) -> None:
     with start(backend, "Stuck.Polite", "service._lifespan = lifespan") as process:
-        _, err = process.communicate(timeout=25)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "service stuck failed while it was open" in err
     assert err.rstrip().endswith("OSError: the line is cut")
@@ -129,26 +145,25 @@ def test_a_handler_that_holds_the_event_loop_up_is_named_with_its_stack(backend:
     more = """
     @service.handler
     async def slow(text: str) -> None:
-        time.sleep(1.0)
+        time.sleep(3.0)
         print("begun", flush=True)
     """
     with start(backend, "Stuck.Slow", more) as process:
         begun(process)
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=25)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert err.count("handler 'Stuck.Slow' holds the event loop up for more than 0.5 s") == 1
     assert "in slow" in err
     assert "last resort" not in err
 
 
-def test_an_event_loop_that_nobody_holds_up_is_not_warned_of(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MICRO_LOOP_WARNING", "100ms")
+def test_an_event_loop_that_nobody_holds_up_is_not_warned_of(backend: str) -> None:
     with start(backend, "Stuck.Polite") as process:
         begun(process)
-        time.sleep(1.0)
+        time.sleep(2.0)  # some signs of life
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=25)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "holds the event loop up" not in err
 
@@ -158,6 +173,6 @@ def test_a_misspelt_variable_is_warned_of_once(backend: str, monkeypatch: pytest
     with start(backend, "Stuck.Polite") as process:
         begun(process)
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=25)
+        _, err = process.communicate(timeout=120)
     # Once by the service; its client is the service's own.
     assert err.count("variable MICRO_SERVER_NAM is not known") == 1
