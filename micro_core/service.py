@@ -48,6 +48,10 @@ Payload = TypeVar("Payload")
 Returned = TypeVar("Returned", bound=Awaitable[object])
 Hook = TypeVar("Hook", bound=Callable[[], object])
 
+FAREWELL_SECONDS = 0.1
+"""How long who lingers still says that it is stopping when it has nothing left to do: callers take other connections,
+which where all nodes are behind one address is the only news that they get."""
+
 FIRST_PAUSE = 0.5
 """Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
 
@@ -337,7 +341,7 @@ class Service:
             )
             with _setting_told(parts.settings, "server_address"):
                 running = await stack.enter_async_context(serving)
-            stack.push_async_callback(self._drain, running, parts.settings.drain_timeout)
+            stack.push_async_callback(self._drain, running, parts.settings)
             tasks = await stack.enter_async_context(OwnedTasks())
             for subscription in subscribers.subscriptions():
                 await stack.enter_async_context(self._subscribed(parts, subscription, tasks))
@@ -367,10 +371,12 @@ class Service:
     def _stopped(self) -> None:
         self._running = self._node = None
 
-    async def _drain(self, running: Running, patience: float) -> None:
-        """Let the calls that are under way finish."""
+    async def _drain(self, running: Running, settings: Settings) -> None:
+        """Let the calls that are under way finish, and tell those that still come to go elsewhere."""
+        patience = settings.drain_timeout
         with anyio.move_on_after(patience) as waiting:
             await running.drain()
+            await anyio.sleep(min(settings.linger, FAREWELL_SECONDS))
         if waiting.cancelled_caught:
             log.warning(
                 "%s: %d calls were not done after %g s and are cancelled", self.name, running.in_flight, patience

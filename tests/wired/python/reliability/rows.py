@@ -67,6 +67,7 @@ ROWS = (
         fault="none: 300 sequential calls to three equal nodes",
         goal="each gets 100 ± 20 %",
         measure=calls.equal_shares,
+        only_in_report=True,
     ),
     Row(
         kind="hedging",
