@@ -22,6 +22,7 @@ class Context:
 
     __slots__ = (
         "_headers",
+        "_is_mended",
         "_metadata",
         "deadline",
         "delivery",
@@ -45,6 +46,7 @@ class Context:
         deadline: float = math.inf,
     ) -> None:
         self._headers = headers
+        self._is_mended = False
         self._metadata: Metadata | None = None
         self.service = service
         """The name of the service that the handler belongs to."""
@@ -65,14 +67,17 @@ class Context:
 
     @property
     def headers(self) -> Mapping[bytes, bytes]:
-        """The request's headers, raw."""
+        """The request's headers, raw. ``Local`` and ``Remote`` are this process's to say, whatever the caller sent."""
+        if not self._is_mended:
+            self._is_mended = True
+            self._headers = _with_own_addresses(self._headers, self.local, self.remote)
         return self._headers
 
     @property
     def metadata(self) -> Metadata:
-        """The request's headers as text; look-ups ignore case."""
+        """The request's headers as text; look-ups ignore case. ``Local`` and ``Remote`` are as in `headers`."""
         if self._metadata is None:
-            self._metadata = Metadata.from_headers(self._headers)
+            self._metadata = Metadata.from_headers(self.headers)
         return self._metadata
 
     @property
@@ -92,6 +97,13 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context {self.endpoint} of {self.service} from {self.remote or 'nowhere'}>"
+
+
+def _with_own_addresses(headers: Headers, local: str, remote: str) -> Headers:
+    """Return the headers with the two addresses that Go Micro's servers put there (docs/wire.md §2.6), or none."""
+    others = {name: value for name, value in headers.items() if name not in (b"Local", b"Remote")}
+    own = ((b"Local", local.encode()), (b"Remote", remote.encode()))
+    return others | {name: value for name, value in own if value}
 
 
 NEVER_PROPAGATED = frozenset(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import isclass
+from typing import Any
 
 from micro_core.codec import Codec, Framing
 from micro_core.errors import BadRequest, EncodeError, Executed, MicroError
@@ -87,13 +88,26 @@ class CodecSet:
         for codec in self._codecs:
             if codec.content_type == content_type and codec.supports(type):
                 return codec
+        enveloped = self._in_envelope(content_type, type)
+        if enveloped is not None:
+            return enveloped
         fitting = [codec.content_type for codec in self._codecs if codec.supports(type)]
         what = f"{_name(type)} travels as" if content_type in self._content_types else "this service takes"
         raise BadRequest(
             f"unsupported content type {content_type[:_SHOWN]!r}; "
-            f"{what}: {', '.join(dict.fromkeys(fitting))}{_hint(type)}",
+            f"{what}: {', '.join(dict.fromkeys(fitting)) or 'none of them'}{'' if fitting else _hint(type)}",
             executed=Executed.NO,
         )
+
+    def _in_envelope(self, content_type: str, type: object) -> Codec | None:
+        """Return how ``type`` travels in a legacy envelope whose own codec does not take it, another one's values."""
+        framing = self.framing(content_type)
+        plain = {codec.content_type for codec in self._codecs if codec.legacy_content_type == content_type}
+        if framing is not None:
+            for codec in self._codecs:
+                if codec.content_type in plain and codec.framing is None and codec.supports(type):
+                    return _Enveloped(codec, framing)
+        return None
 
     def _reasons(self, type: object) -> list[str]:
         """Ask every codec why it refuses; each says so when it is asked for a decoder."""
@@ -105,6 +119,26 @@ class CodecSet:
                 except MicroError as error:
                     reasons.append(f"{codec.name}: {error.detail}")
         return reasons or ["no codec is selected"]
+
+
+class _Enveloped(Codec):
+    """A codec's values in a legacy envelope."""
+
+    name = "enveloped"
+    content_type = ""
+
+    def __init__(self, codec: Codec, framing: Framing) -> None:
+        self._codec = codec
+        self.framing = framing
+
+    def supports(self, type: object) -> bool:
+        return self._codec.supports(type)
+
+    def encode(self, value: object) -> bytes:
+        return self._codec.encode(value)
+
+    def decoder(self, type: object) -> Callable[[bytes], Any]:
+        return self._codec.decoder(type)
 
 
 def _name(type: object) -> str:

@@ -151,3 +151,16 @@ def test_variants_of_a_content_type_find_its_codec_and_are_not_kept() -> None:
         assert codecs.find(f"Application/JSON; n={number}", Greeting).name == "json"
         assert codecs.framing(f"application/json-rpc; n={number}") is not None
     assert len(codecs._by_both) == 1
+
+
+def test_a_legacy_envelope_takes_the_values_of_every_codec_of_its_content() -> None:
+    """Go Micro answers json-rpc for protobuf messages too."""
+    codec = CodecSet([JsonCodec(), JsonRpcCodec(), MessageCodec()]).find("application/json-rpc", Message)
+    assert codec.framing is JsonRpcCodec.framing
+    assert codec.encode(Message()) == MessageCodec().encode(Message())
+
+
+def test_nothing_is_advised_to_be_installed_that_is() -> None:
+    with pytest.raises(BadRequest) as caught:
+        CodecSet([JsonCodec(), MessageCodec()]).find("text/x", Message)
+    assert "pip install" not in caught.value.detail

@@ -211,3 +211,32 @@ async def framed_stream(endpoint: str, *arguments: bytes) -> list[bytes]:
                 break
         await stream.aclose()
         return bodies
+
+
+async def test_a_body_without_a_content_type_names_no_endpoint() -> None:
+    """A web page can have a browser post any bytes, and then there is none."""
+    async with port([]) as (channel, _):
+        reply = await send(channel, {}, b'{"method":"Greeter.Hello","params":[{"name":"John"}],"id":"7"}')
+        assert b'"code":400' in reply.headers[b"Micro-Error"]
+        assert b"names no endpoint" in reply.headers[b"Micro-Error"]
+
+
+async def test_local_and_remote_are_the_server_s_to_say() -> None:
+    seen: list[Context] = []
+    async with world() as here, MemoryTransport(network=here.network) as transport:
+        service = here.service("greeter", linger=0)
+
+        @service.handler(name="Greeter")
+        async def hello(request: dict[str, str], context: Context) -> str:
+            seen.append(context)
+            return ""
+
+        async with service:
+            channel = transport.connect(Node(id="n", address=service.address))
+            forged = {"Remote": "6.6.6.6:6", "Local": "6.6.6.6:7", "Micro-Endpoint": "Greeter.Hello"}
+            await send(channel, {**JSON, **forged}, b"{}")
+
+    (context,) = seen
+    assert context.local
+    assert context.metadata.get("local") == context.headers[b"Local"].decode() == context.local
+    assert context.metadata.get("remote", "") == context.headers.get(b"Remote", b"").decode() == context.remote

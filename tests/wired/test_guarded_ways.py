@@ -50,7 +50,6 @@ WAYS: dict[str, tuple[dict[str, str], bytes]] = {
     "in the body, as protobuf": (PROTO, IN_PROTO),
     "in the body, as proto-rpc": (PROTORPC, IN_PROTO),
     "in the body, as bytes": ({"Content-Type": "application/octet-stream"}, IN_PROTO),
-    "in the body, as nothing": ({}, IN_PROTO),
     "Micro-Topic": ({**JSON, "Micro-Topic": "orders"}, b"{}"),
     "X-Micro-Topic": ({**JSON, "X-Micro-Topic": "orders"}, b"{}"),
     "a topic beside an endpoint": ({**JSON, "Micro-Topic": "orders", "Micro-Endpoint": "Debug.Health"}, b"{}"),

@@ -43,11 +43,14 @@ class Purpose:
 
 
 def purpose_of(request: Request, codecs: CodecSet) -> Purpose:
-    """Return what a request asks for. Of a body that has to name the endpoint, nothing else is read."""
+    """Return what a request asks for. Of a body that has to name the endpoint, nothing else is read.
+
+    Such a body needs its content type: a web page can have a browser post any bytes without one.
+    """
     headers = request.headers
     endpoint, topic = _first_of(headers, *ENDPOINT), _first_of(headers, *TOPIC)
     content_type, legacy = content_type_of(request)
-    if legacy and not endpoint and not topic:
+    if legacy and not endpoint and not topic and asked_in(headers):
         endpoint = _endpoint_in(request.body, codecs, content_type)
     service = b"" if topic else _first_of(headers, *SERVICE)
     return Purpose(service, endpoint, topic, content_type)

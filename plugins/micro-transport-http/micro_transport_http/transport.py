@@ -22,6 +22,7 @@ from .io.addresses import dialled
 from .io.asyncio_driver import AsyncioDriver
 from .io.link import Driver
 from .io.portable_driver import PortableDriver
+from .server.door import Door
 from .server.listener import HttpListener
 
 __all__ = ["HttpTransport"]
@@ -52,6 +53,8 @@ class HttpTransport(Transport):
         native: bool = True,
         alpn: Sequence[str] = _KNOWN,
         handshake_timeout: float = HANDSHAKE_SECONDS,
+        origins: Sequence[str] = (),
+        hosts: Sequence[str] = (),
         tls: Tls | None = None,
     ) -> None:
         """Say how to call and listen; the README of this distribution explains each option."""
@@ -74,6 +77,7 @@ class HttpTransport(Transport):
         self._multiplex = multiplex == "auto"
         self._protocols = tuple(one for one in alpn if self._multiplex or one != MUX.decode())
         self._native = native
+        self._door = Door(origins=origins, hosts=hosts)
         self._handshake_timeout = handshake_timeout
         self._options = ClientOptions(
             pool_size=pool_size,
@@ -179,6 +183,7 @@ class HttpTransport(Transport):
             receive,
             limits,
             multiplex=self._multiplex,
+            door=self._door,
             tls=self._listening_tls,
             handshake_timeout=self._handshake_timeout,
         )

@@ -40,9 +40,10 @@ class Http1Connection(PooledConnection):
             self.link.close()
 
     def lost(self) -> None:
-        """Fail what is under way."""
+        """Fail what is under way; an answer without a length is whole only where the peer said that it was done."""
         try:
-            self._parser.end()
+            if not self.link.was_cut:
+                self._parser.end()
         except Refusal as refusal:
             self._failed(unreadable(refusal, self.address))
         self._failed(connection_lost(self.link, self.address, f"{self.address} went away"))

@@ -17,7 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 from micro_core import Headers
 
 from .familiar_heads import FamiliarHeads
-from .refusal import Refusal
+from .refusal import STATUS, Refusal, is_call
 
 __all__ = ["MUX", "Received", "RequestParser", "ResponseParser", "canonical_name"]
 
@@ -53,6 +53,10 @@ _cached_form = lru_cache(maxsize=4096)(_canonical_form)
 def canonical_name(name: bytes) -> bytes:
     """Return a header's name in Go's canonical form; short ones are kept."""
     return _cached_form(name) if len(name) < _LONG_NAME else _canonical_form(name)
+
+
+class _AfterTheEnd(Exception):
+    """Ends the reading of what a peer sends after its last message."""
 
 
 class _Parser:
@@ -140,6 +144,8 @@ class _Parser:
         raise NotImplementedError
 
     def on_message_begin(self) -> None:
+        if self.ended:
+            raise _AfterTheEnd
         self.in_head = True
         self._is_between = False
         self._wire = -1
@@ -216,15 +222,30 @@ class _Parser:
         return Refusal(413, f"the body is larger than {self._body_limit} bytes")
 
 
+class CheckHead(Protocol):
+    """Raises `Refusal` for a head that is not let in, once it is complete."""
+
+    def __call__(
+        self, method: bytes | None, host: bytes | None, headers: Headers, /, *, is_asking: bool = False
+    ) -> None: ...
+
+
 class RequestParser(_Parser):
     """Requests to ``received``; the attributes say of the latest one what is not in its headers."""
 
     def __init__(
-        self, received: Received, expects: Callable[[], None] | None = None, *, headers: int, body: int
+        self,
+        received: Received,
+        expects: Callable[[], None] | None = None,
+        *,
+        headers: int,
+        body: int,
+        check: CheckHead | None = None,
     ) -> None:
         super().__init__(received, headers=headers, body=body)
         self._http: HttpRequestParser = HttpRequestParser(self)
         self._expects = expects
+        self._check = check
         self._replay: bytes | None = None
         self._keep_alive = True
         self.multiplexed = False
@@ -251,8 +272,11 @@ class RequestParser(_Parser):
         if self.multiplexed:
             if b"Upgrade" in headers:
                 raise Refusal(400, "no upgrade on a multiplexed connection")
-            return
-        self._look_at(headers, length, host)
+        else:
+            self._look_at(headers, length, host)
+        if self._check is not None:
+            self._check(self._http.get_method(), host, headers, is_asking=self.asks_multiplexing)
+        self._continue_if_expected(headers)
 
     def _look_at(self, headers: Headers, length: int | None, host: bytes | None) -> None:
         """Take from a stranger's head what concerns the connection."""
@@ -273,10 +297,20 @@ class RequestParser(_Parser):
             self.asks_multiplexing = method == b"OPTIONS" and upgrade == MUX and not has_body
             if not self.asks_multiplexing:
                 framing = b"Transfer-Encoding: chunked" if self._chunked else b"Content-Length: %d" % (length or 0)
-                self._replay = b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing
+                last = b"" if self._keep_alive else b"\r\nConnection: close"
+                self._replay = b"POST / HTTP/1.1\r\n%b%b\r\n\r\n" % (framing, last)
+
+    def _continue_if_expected(self, headers: Headers) -> None:
         expectation = headers.pop(b"Expect", None)
-        if expectation is not None and expectation.lower() == b"100-continue" and version == "1.1" and self._expects:
+        if expectation is None or self._expects is None or self._http.get_http_version() != "1.1":
+            return
+        if expectation.lower() == b"100-continue" and not self.multiplexed:
             self._expects()
+
+    @property
+    def is_in_call(self) -> bool:
+        """Whether the message that is being read says, as far as it was read, that it is a call."""
+        return is_call(self._http.get_method(), self._headers if self._head is None else self._head)
 
     def on_message_complete(self) -> None:
         if self._replay is not None:
@@ -318,6 +352,8 @@ class ResponseParser(_Parser):
         if length is None and not self._chunked and status >= 200 and status not in (204, 304):
             self._until_eof = True
         self._keep_alive = status < 200 or self._http.should_keep_alive()
+        if (refused := self._headers.get(STATUS)) is not None and refused.isdigit() and len(refused) == 3:
+            self.status = int(refused) if int(refused) >= 400 else status
 
     def on_message_complete(self) -> None:
         headers, body = self._take()

@@ -64,6 +64,7 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._end()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.was_cut = self.was_cut or error is not None
         self._end()
         if self._finishing is not None:
             self._finishing.cancel()
@@ -183,6 +184,10 @@ class AsyncioTlsLink(AsyncioLink):
         if plain and self._finishing is None and not self.lost:
             self._hand_over(plain)
         self._end_if_over()
+
+    def eof_received(self) -> None:
+        self.was_cut = not self._session.is_over
+        super().eof_received()
 
     def _end_if_over(self) -> None:
         """End it when the peer has sent close_notify, and all that came before was read."""

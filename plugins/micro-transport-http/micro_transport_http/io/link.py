@@ -39,6 +39,8 @@ class Link(ABC):
     remote: str
     is_writable: bool = True
     lost: bool = False
+    was_cut: bool = False
+    """Whether it ended in the middle: by a reset, or under TLS without close_notify (RFC 8446 §6.1)."""
     protocol: str = ""
     """The protocol that ALPN negotiated; empty without TLS."""
     peer: tuple[str, ...] = ()

@@ -56,8 +56,16 @@ class PortableLink(Link):
                 data = await self._stream.receive(_CHUNK)
                 if self._finish_after is None:
                     self._arrived(data)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        except anyio.EndOfStream:
+            self.was_cut = self._ends_in_the_middle()
             self.close()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            self.was_cut = True
+            self.close()
+
+    def _ends_in_the_middle(self) -> bool:
+        """Whether an end of file is not the peer's end of the conversation."""
+        return False
 
     async def _write(self) -> None:
         try:
@@ -148,6 +156,9 @@ class PortableTlsLink(PortableLink):
         super().__init__(stream, handshake)
         if not is_listener:
             self._arrived(b"")
+
+    def _ends_in_the_middle(self) -> bool:
+        return not self._session.is_over
 
     def _arrived(self, data: bytes) -> None:
         plain = unsealed(self, self._session, data, self._push)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from micro_core.tls import HANDSHAKE_SECONDS, explain, peer_names
 
@@ -34,9 +34,9 @@ class TlsSession:
         name: str = "",
         protocols: Sequence[str] | None = None,
         patience: float = HANDSHAKE_SECONDS,
-        clear_text_answer: bytes = b"",
+        clear_text_answer: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        """Begin a handshake; a listener answers a peer that speaks clear text with ``clear_text_answer``."""
+        """Begin a handshake; a listener answers what a peer says in clear text with ``clear_text_answer``."""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._server = server
@@ -75,7 +75,8 @@ class TlsSession:
         if self._is_first and data:
             self._is_first = False
             if data[0] != _RECORD:
-                self._in_clear = self._clear_text_answer
+                if self._clear_text_answer is not None:
+                    self._in_clear = self._clear_text_answer(data)
                 raise TlsFailure("it spoke clear text to a port that speaks TLS")
         self._incoming.write(data)
         try:

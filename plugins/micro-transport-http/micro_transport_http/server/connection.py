@@ -16,6 +16,7 @@ from micro_transport_http.http1.stream_messages import MessageStream
 from micro_transport_http.http1.writer import ANSWER, safe_message
 from micro_transport_http.io.link import Driver, Link
 
+from .door import Door
 from .request import ConnectionRequest
 
 __all__ = ["HttpRequest", "ServerConnection"]
@@ -59,6 +60,7 @@ class ServerConnection:
         *,
         local: str,
         multiplex: bool,
+        door: Door,
         ended: Callable[[ServerConnection], None],
     ) -> None:
         self._driver = driver
@@ -70,7 +72,9 @@ class ServerConnection:
         self._peer = link.peer
         self._multiplex = multiplex
         self._ended = ended
-        self._parser = RequestParser(self._message, self._continue, headers=limits.headers, body=limits.body)
+        self._parser = RequestParser(
+            self._message, self._continue, headers=limits.headers, body=limits.body, check=door.check
+        )
         self._multiplexed = self._parser.multiplexed = multiplex and link.protocol == MUX.decode()
         self._calls: dict[bytes, HttpRequest] = {}
         self._waiting: deque[HttpRequest] = deque()
@@ -362,7 +366,11 @@ class ServerConnection:
 
     def _send_refusal(self, refusal: Refusal) -> None:
         _logger.info("refused %s: %d %s", self._remote, refusal.status, refusal.sentence)
-        self._link.write(refusal.encode())
+        parser = self._parser
+        if parser.is_in_call and not self._multiplexed:
+            self._link.write(refusal.encode_for_call())
+        else:
+            self._link.write(refusal.encode(bodiless=parser.without_body))
         self._abandon_calls()
         stream, request = self._stream, self._stream_request
         if stream is not None and request is not None:

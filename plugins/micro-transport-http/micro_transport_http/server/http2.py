@@ -19,6 +19,7 @@ from micro_transport_http.http2.floods import Floods
 from micro_transport_http.io.link import Driver, Link
 
 from .connection import ServerConnection
+from .door import Door
 from .request import ConnectionRequest
 
 __all__ = ["H2Server"]
@@ -49,11 +50,13 @@ class H2Server(H2Connected):
         limits: Limits,
         *,
         local: str,
+        door: Door,
         ended: Callable[[Any], None],
     ) -> None:
         self._receive = receive
         self._limits = limits
         self._local = local
+        self._door = door
         self._ended = ended
         self._requests: dict[int, H2Request] = {}
         self._tunnels: set[ServerConnection] = set()
@@ -155,6 +158,8 @@ class H2Server(H2Connected):
             self._refuse_stream(stream, Refusal(400, "no tunnels here"))
         elif headers.pop(b"Micro-Tunnel", None) is not None:
             self._open_tunnel(stream)
+        elif (refusal := self._at_the_door(pseudo, headers)) is not None:
+            self._refuse_stream(stream, refusal)
         elif headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream"):
             self._refuse_stream(stream, Refusal(400, "a stream needs a tunnel of its own (docs/protocol.md)"))
         else:
@@ -166,6 +171,13 @@ class H2Server(H2Connected):
             request.is_bodiless = pseudo.get(b":method") == b"HEAD"
             request.parts, request.size = [], 0
             self._requests[stream] = request
+
+    def _at_the_door(self, pseudo: Headers, headers: Headers) -> Refusal | None:
+        try:
+            self._door.check(pseudo.get(b":method"), pseudo.get(b":authority"), headers)
+        except Refusal as refusal:
+            return refusal
+        return None
 
     def _on_data(self, event: events.DataReceived) -> None:
         stream, size = event.stream_id, event.flow_controlled_length or 0
@@ -229,7 +241,14 @@ class H2Server(H2Connected):
             self._links.pop(stream, None)
 
         tunnel = ServerConnection(
-            self._driver, link, self._receive, self._limits, local=self._local, multiplex=False, ended=gone
+            self._driver,
+            link,
+            self._receive,
+            self._limits,
+            local=self._local,
+            multiplex=False,
+            door=self._door,
+            ended=gone,
         )
         link.owner = tunnel
         self._tunnels.add(tunnel)

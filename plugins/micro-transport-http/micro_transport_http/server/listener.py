@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from micro_core import ConfigError, Limits, Listener, Request
 from micro_core.address import port_range
 from micro_core.tls import HANDSHAKE_SECONDS
-from micro_transport_http.http1.refusal import Refusal
+from micro_transport_http.http1.refusal import Refusal, sounds_like_call
 from micro_transport_http.io.link import Accepting, Driver, Link, Timer
 from micro_transport_http.io.tls import TlsSession
 
 from .connection import ServerConnection
+from .door import Door
 
 if TYPE_CHECKING:
     from .http2 import H2Server
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["HttpListener"]
 
 _NEEDS_TLS = Refusal(400, "this port speaks TLS, and clear text came: call it with TLS (docs/tls.md)")
+
+
+def _answer_in_clear_text(data: bytes) -> bytes:
+    return _NEEDS_TLS.encode_for_call() if sounds_like_call(data) else _NEEDS_TLS.encode()
 
 
 class HttpListener(Listener):
@@ -34,6 +39,7 @@ class HttpListener(Listener):
         limits: Limits,
         *,
         multiplex: bool,
+        door: Door,
         tls: SSLContext | None = None,
         handshake_timeout: float = HANDSHAKE_SECONDS,
     ) -> None:
@@ -42,6 +48,7 @@ class HttpListener(Listener):
         self._receive = receive
         self._limits = limits
         self._multiplex = multiplex
+        self._door = door
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._accepting: Accepting | None = None
@@ -66,7 +73,7 @@ class HttpListener(Listener):
     def _new_tls(self) -> TlsSession:
         assert self._tls is not None
         return TlsSession(
-            self._tls, server=True, patience=self._handshake_timeout, clear_text_answer=_NEEDS_TLS.encode()
+            self._tls, server=True, patience=self._handshake_timeout, clear_text_answer=_answer_in_clear_text
         )
 
     @property
@@ -99,6 +106,7 @@ class HttpListener(Listener):
                 self._limits,
                 local=self.address,
                 multiplex=self._multiplex,
+                door=self._door,
                 ended=self._connections.discard,
             )
         self._connections.add(connection)
@@ -110,7 +118,13 @@ class HttpListener(Listener):
         from .http2 import H2Server
 
         return H2Server(
-            self._driver, link, self._receive, self._limits, local=self.address, ended=self._connections.discard
+            self._driver,
+            link,
+            self._receive,
+            self._limits,
+            local=self.address,
+            door=self._door,
+            ended=self._connections.discard,
         )
 
     def _watch(self) -> None:
