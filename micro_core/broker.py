@@ -111,6 +111,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the service that subscribes, and part of what the subscription is known by."""
     name: str = ""
     """What the subscription is known by within its service, from one start of a process to the next."""
+    node: str = ""
+    """The id of the node that subscribes, where it keeps it from one start to the next (``server_id``)."""
     durable: bool = False
     """Whether messages are kept while no member is there; under ``queue``, or ``service`` and ``name``."""
     start: Start = "new"

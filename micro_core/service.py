@@ -323,6 +323,7 @@ class Service:
             parts.host.middleware("subscriber"),
             parts.guards,
             self._client.forward,
+            parts.settings.server_id,
         )
         server = parts.make_server([DebugCodec()])
         async with AsyncExitStack() as stack:

@@ -97,7 +97,8 @@ async def _nothing(topic: str, message: Message) -> None:
 class Subscribers:
     """All subscribers of a service, behind its guards and within its middleware.
 
-    ``forward`` publishes a message as it is, for dead letters that go to a topic.
+    ``forward`` publishes a message as it is, for dead letters that go to a topic; ``node`` is the id that the service
+    keeps from one start to the next.
     """
 
     def __init__(
@@ -108,10 +109,12 @@ class Subscribers:
         middleware: Sequence[SubscriberMiddleware],
         guards: Sequence[Guard],
         forward: Callable[[str, Message], Awaitable[None]],
+        node: str = "",
     ) -> None:
         self._service = service
         self._guards = tuple(guards)
         self._forward = forward
+        self._node = node
         self._wanted = [_Wanted(subscriber, codecs, middleware) for subscriber in subscribers]
 
     def subscriptions(self) -> list[Subscription]:
@@ -119,7 +122,7 @@ class Subscribers:
         return [self._subscription(wanted) for wanted in self._wanted]
 
     def _subscription(self, wanted: _Wanted) -> Subscription:
-        subscription = wanted.subscriber.subscription(self._service, self._handler(wanted))
+        subscription = replace(wanted.subscriber.subscription(self._service, self._handler(wanted)), node=self._node)
         if isinstance(subscription.dead_letter, str):
             subscription = replace(subscription, dead_letter=self._to_topic(subscription.dead_letter))
         return subscription

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from micro_broker_http.settings import Settings
 from micro_broker_http.subscribing.address import bind, bound_address
 from micro_broker_http.subscribing.app import BrokerApp
 from micro_broker_http.subscribing.inbox import Inbox
-from micro_broker_http.wire.naming import node_id, records
+from micro_broker_http.wire.naming import lasting_id, node_id, records
 from micro_core import (
     Broker,
     Capability,
@@ -37,8 +38,6 @@ from micro_core.registrar import Registrar
 from micro_core.tasks import OwnedTasks
 
 if TYPE_CHECKING:
-    import httpx
-
     from micro_broker_http.publishing.publisher import Publisher
     from micro_broker_http.subscribing.listener import Listener
 
@@ -49,6 +48,7 @@ PROTOCOLS = ("h2", "http/1.1")
 LAST_MOMENTS = 5.0
 """Seconds that clean-up may take where it waits for others."""
 log = logging.getLogger("micro.broker.http")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line for every batch
 logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it writes every header, tokens included
 
 
@@ -92,36 +92,26 @@ class HttpBroker(Broker):
         if self._listening_tls is None:
             self._tls.check_clear_text(address, "the broker's listener at")
         self._credentials = credentials
+        self._registry = registry
         self._registrar = Registrar(registry, ttl=register_ttl, interval=register_interval, random=random)
         self._address = address
         self._advertise = advertise
-        self._confirm_timeout = confirm_timeout
-        self._drain_timeout = drain_timeout
-        self._sleep = sleep
-        self._random = random
+        self._settings = Settings(
+            body_limit=body_limit,
+            outbox_messages=outbox_messages,
+            outbox_bytes=outbox_bytes,
+            keep=keep,
+            confirm_timeout=confirm_timeout,
+            drain_timeout=drain_timeout,
+            go_in_flight=go_in_flight,
+            clock=clock,
+            sleep=sleep,
+            random=random,
+        )
         self._app = BrokerApp(body_limit=body_limit, guards=guards)
         self._tasks = OwnedTasks()
         self._listener: Listener | None = None
         self._publisher: Publisher | None = None
-
-        def make_publisher(new_client: Callable[[], httpx.AsyncClient]) -> Publisher:
-            from micro_broker_http.publishing.publisher import Publisher
-
-            return Publisher(
-                registry,
-                new_client,
-                self._tasks,
-                outbox_messages=outbox_messages,
-                outbox_bytes=outbox_bytes,
-                message_limit=body_limit - 1024,
-                keep=keep,
-                lanes=go_in_flight,
-                clock=clock,
-                sleep=sleep,
-                random=random,
-            )
-
-        self._make_publisher = make_publisher
         self._url = ""
         self._opened = False
         self._closed = False
@@ -130,6 +120,7 @@ class HttpBroker(Broker):
         if self._opened:
             raise Closed("a broker is opened once")
         from micro_broker_http.publishing.client import PostClient
+        from micro_broker_http.publishing.publisher import Publisher
         from micro_broker_http.subscribing.listener import Listener
 
         self._opened = True
@@ -141,7 +132,9 @@ class HttpBroker(Broker):
             raise
         self._listener = Listener(self._app, listening, self._listening_tls)
         context = self._calling_tls or self._tls.for_client(PROTOCOLS)
-        self._publisher = self._make_publisher(lambda: PostClient(self._tls, context, self._credentials))
+        self._publisher = Publisher(
+            self._registry, lambda: PostClient(self._tls, context, self._credentials), self._tasks, self._settings
+        )
         await self._tasks.__aenter__()
         await self._registrar.__aenter__()
         self._tasks.start_soon(self._listener.run)
@@ -156,7 +149,7 @@ class HttpBroker(Broker):
     async def send(self, publication: Publication) -> None:
         confirm = publication.confirm == "handled"
         publisher = self._open_publisher()
-        await publisher.publish(publication.topic, publication.message, confirm=confirm, timeout=self._confirm_timeout)
+        await publisher.publish(publication.topic, publication.message, confirm=confirm)
 
     def receive(self, subscription: Subscription) -> AbstractAsyncContextManager[None]:
         return self._receive(subscription)
@@ -164,10 +157,17 @@ class HttpBroker(Broker):
     @asynccontextmanager
     async def _receive(self, subscription: Subscription) -> AsyncIterator[None]:
         directory = self._open_publisher().directory
-        id = node_id(subscription.topic, secrets.token_hex(5))
-        inbox = Inbox(subscription, id, Deliverer(subscription, self.publish, sleep=self._sleep, random=self._random))
+        id = self._id_of(subscription)
+        settings = self._settings
+        deliverer = Deliverer(subscription, self.publish, sleep=settings.sleep, random=settings.random)
+        inbox = Inbox(subscription, id, deliverer)
         published = records(
-            id=id, topic=subscription.topic, queue=subscription.queue, address=self._url, secure=self._tls.listens
+            id=id,
+            topic=subscription.topic,
+            queue=subscription.queue,
+            address=self._url,
+            secure=self._tls.listens,
+            returns=bool(subscription.node),
         )
         self._app.inboxes[id] = inbox
         workers = Workers(inbox, subscription.concurrency)
@@ -182,8 +182,17 @@ class HttpBroker(Broker):
                 for record in published:
                     directory.apply(Change(kind=ChangeKind.DELETE, record=record))
                     await self._registrar.deregister(record)
-                await workers.drain(self._drain_timeout)
+                await workers.drain(self._settings.drain_timeout)
             self._app.inboxes.pop(id, None)
+
+    def _id_of(self, subscription: Subscription) -> str:
+        """Return what a subscription is posted to by: of a node that keeps its id, the same after a restart."""
+        if subscription.node:
+            named = (subscription.service, subscription.node, subscription.name, subscription.queue)
+            id = lasting_id(subscription.topic, *named)
+            if id not in self._app.inboxes:
+                return id
+        return node_id(subscription.topic, secrets.token_hex(5))
 
     async def flush(self) -> int:
         return 0 if self._publisher is None else await self._publisher.flush()
@@ -199,7 +208,7 @@ class HttpBroker(Broker):
         return self._publisher
 
     async def aclose(self) -> None:
-        await self._close(self._drain_timeout)
+        await self._close(self._settings.drain_timeout)
 
     async def _close(self, patience: float) -> None:
         if self._closed:
@@ -221,7 +230,7 @@ class HttpBroker(Broker):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await self._close(self._drain_timeout)
+            await self._close(self._settings.drain_timeout)
         finally:
             await self._registrar.aclose()
             await self._tasks.aclose()

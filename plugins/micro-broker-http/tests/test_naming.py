@@ -69,6 +69,7 @@ def test_nodes_of_go_peers_and_ours_are_told_apart():
         secure=False,
         ours=False,
         form=Form.V2,
+        returns=False,
         subscription="go",
     )
     assert found[1].query == {"topic": "t", "queue": "q"}

@@ -1,11 +1,14 @@
 """What the publisher does when a subscriber does not acknowledge: nothing is lost while somebody is there."""
 
+from typing import Any
+
 import anyio
 import pytest
 
 from micro_broker_http import HttpBroker
 from micro_broker_http.wire.envelope import Form
-from micro_core import PublishError
+from micro_broker_http.wire.naming import records
+from micro_core import PublishError, Subscription
 
 pytestmark = pytest.mark.anyio
 
@@ -177,16 +180,17 @@ async def test_a_go_peer_that_cannot_be_reached_is_tried_once_more_at_another_me
 
 async def test_a_full_outbox_makes_the_publisher_wait(registry, peers, virtual, message):
     async with peers() as running, open_broker(registry, virtual, outbox_messages=3) as broker:
-        peer = await running.add("a", running.broken())
+        peer = await running.add("a", running.everything, held=True)
         for number in range(3):
             await broker.publish("t", message(b"%d" % number))
         with anyio.move_on_after(0.1) as patience:
             await broker.publish("t", message(b"3"))
         assert patience.cancelled_caught
         assert broker.stats().waiting == 3
-        peer.answers[:] = [running.everything]
+        peer.released.set()
         await broker.publish("t", message(b"4"))
-        peer.answers[:] = [running.status(404)]
+        assert await broker.flush() == 0
+        assert broker.stats().dropped == 0
 
 
 async def test_a_message_too_large_for_subscribers_is_refused(registry, peers, virtual, message):
@@ -202,3 +206,95 @@ async def test_closing_is_bounded_and_logs_what_is_left(registry, peers, virtual
             await running.add("a", running.broken())
             await broker.publish("t", message(b"1"))
     assert "closes with 1 messages not handled" in caplog.text
+
+
+async def test_the_only_member_of_a_queue_restarts_and_misses_nothing(registry, message, collector):
+    got = collector()
+    async with HttpBroker(registry) as here:
+        for life in range(3):
+            async with HttpBroker(registry) as there:
+                async with there.subscribe(Subscription(topic="t", handler=got, queue="q")):
+                    await here.publish("t", message(b"%d there" % life), confirm=True)
+            for number in range(5):
+                await here.publish("t", message(b"%d away %d" % (life, number)))
+        async with HttpBroker(registry) as there, there.subscribe(Subscription(topic="t", handler=got, queue="q")):
+            await got.wait_for(18)
+            assert await here.flush() == 0
+        assert here.stats().dropped == 0
+    lives = [[b"%d there" % life, *(b"%d away %d" % (life, number) for number in range(5))] for life in range(3)]
+    assert got.bodies == [body for life in lives for body in life]
+
+
+async def test_a_queue_that_nobody_comes_back_to_is_forgotten_after_a_minute(registry, message, collector, virtual):
+    got = collector()
+    async with HttpBroker(registry) as there, open_broker(registry, virtual) as here:
+        async with there.subscribe(Subscription(topic="t", handler=got, queue="q")):
+            await here.publish("t", message(b"there"), confirm=True)
+        await here.publish("t", message(b"away"))
+        with anyio.fail_after(20):
+            await virtual.slumber.wait()
+            virtual.advance(61)
+            await here.flush()
+        assert here.stats().dropped == 1
+        with pytest.raises(PublishError, match="no subscriber of topic 't' is known"):
+            await here.publish("t", message(b"too late"))
+
+
+async def test_a_broadcast_subscriber_that_returns_under_its_id_gets_what_was_kept(
+    registry, message, collector, free_address
+):
+    got = collector()
+    wanted = Subscription(topic="t", handler=got, service="shop", name="ship", node="one")
+    async with HttpBroker(registry) as here:
+        for life in range(3):
+            async with HttpBroker(registry, address=free_address) as there, there.subscribe(wanted):
+                await here.publish("t", message(b"%d there" % life), confirm=True)
+            for number in range(5):
+                await here.publish("t", message(b"%d away %d" % (life, number)))
+        async with HttpBroker(registry, address=free_address) as there, there.subscribe(wanted):
+            await got.wait_for(18)
+            assert await here.flush() == 0
+        assert here.stats().dropped == 0
+    assert got.bodies[:7] == [b"0 there", *(b"0 away %d" % number for number in range(5)), b"1 there"]
+
+
+async def test_two_subscriptions_of_one_name_both_get_what_is_published(registry, message, collector):
+    one, other = collector(), collector()
+    fields: dict[str, Any] = {"topic": "t", "service": "shop", "name": "ship", "node": "one"}
+    async with HttpBroker(registry) as there, HttpBroker(registry) as here:
+        async with (
+            there.subscribe(Subscription(handler=one, **fields)),
+            there.subscribe(Subscription(handler=other, **fields)),
+        ):
+            await here.publish("t", message(b"1"), confirm=True)
+    assert one.bodies == other.bodies == [b"1"]
+
+
+async def test_a_dead_broadcast_subscriber_with_a_full_outbox_holds_nobody_up(
+    registry, message, collector, free_address, caplog
+):
+    got = collector()
+    for record in records(id="dead", topic="t", queue="", address=free_address):
+        await registry.register(record)
+    async with HttpBroker(registry, outbox_messages=20, drain_timeout=0.1) as here, HttpBroker(registry) as there:
+        async with there.subscribe(Subscription(topic="t", handler=got)):
+            with anyio.fail_after(20):
+                for number in range(200):
+                    await here.publish("t", message(b"%d" % number))
+                await got.wait_for(200)
+            assert here.stats().dropped >= 180
+
+            async def confirm():
+                with pytest.raises(PublishError) as failure:
+                    await here.publish("t", message(b"confirmed"), confirm=True)
+                failed.extend(failure.value.failed)
+
+            failed: list[str] = []
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as others:
+                    others.start_soon(confirm)
+                    for number in range(60):
+                        await here.publish("t", message(b"more %d" % number))
+    assert failed == ["dead"]
+    assert got.bodies[:200] == [b"%d" % number for number in range(200)]
+    assert caplog.text.count("out of reach and its outbox is full") == 1

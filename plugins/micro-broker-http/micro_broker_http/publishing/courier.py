@@ -10,9 +10,10 @@ from functools import partial
 import anyio
 import httpx
 
-from micro_broker_http.backoff import backoff
+from micro_broker_http.publishing.backoff import backoff
 from micro_broker_http.publishing.outbox import Letter, Outbox
 from micro_broker_http.publishing.post import Verdict, post_batch, post_envelope
+from micro_broker_http.settings import Settings
 from micro_broker_http.wire.batch import MAX_BATCH, AckReader
 from micro_broker_http.wire.naming import Subscriber
 
@@ -22,6 +23,8 @@ log = logging.getLogger("micro.broker.http")
 TRIES = 2
 """How often a message is sent to Go peers: where a connection fails, once more, if possible to another member."""
 
+A_MOMENT = 1.0
+"""Seconds of failures after which a subscriber with a full outbox holds nobody up any more."""
 CLOSING_SECONDS = 1.0
 """How long the connections to a subscriber have to close."""
 
@@ -33,17 +36,12 @@ class Means:
     new_client: Callable[[], httpx.AsyncClient]
     """One for each subscriber: httpx goes through all connections of a client for every request."""
     publisher: bytes
-    sleep: Callable[[float], Awaitable[None]]
-    random: Callable[[], float]
-    lanes: int
-    """Requests in flight to one Go peer."""
-    clock: Callable[[], float]
-    keep: float
-    """Seconds of failures after which the registry is asked whether the subscriber still exists."""
+    settings: Settings
     later: Callable[[float, Callable[[], None]], None]
     """Calls a function after some seconds."""
     check: Callable[[Subscriber, bool], Awaitable[None]]
-    """Asks it, unless the subscriber says itself that it is gone, and has the courier dismissed or stopped if not."""
+    """Asks the registry about one that has failed for long, unless it says itself that it is gone; has its courier
+    dismissed or stopped if it is."""
 
 
 class Courier:
@@ -79,7 +77,7 @@ class Courier:
                     await self._work(MAX_BATCH)
                     return
                 async with anyio.create_task_group() as lanes:
-                    for _ in range(self._means.lanes):
+                    for _ in range(self._means.settings.go_in_flight):
                         lanes.start_soon(self._work, 1)
         finally:
             with anyio.move_on_after(CLOSING_SECONDS, shield=True):
@@ -112,9 +110,10 @@ class Courier:
                     letter.redelivered = True
             if verdict is Verdict.REFUSED:
                 return await self._deliver_singly(letters)
-            if verdict is Verdict.GONE and not self._outbox.queue:
+            if verdict is Verdict.GONE and not (self._outbox.queue or self.to.returns):
                 return self._give_up(self._outbox.take_all() + letters, "its subscription is gone")
-            if self._outbox.queue and (verdict is not Verdict.BROKEN or self._gone.is_set()):
+            for_others = self._outbox.queue and (verdict is not Verdict.BROKEN or self._gone.is_set())
+            if for_others or verdict is Verdict.NOT_REACHED:
                 self._return(letters)
                 await self._rest(self._failures, gone=verdict is Verdict.GONE)
                 return None
@@ -208,17 +207,20 @@ class Courier:
     async def _rest(self, failures: int, *, gone: bool = False) -> None:
         """Wait before the next attempt, or until dismissed; ``gone`` where the subscriber says that it is."""
         self._outbox.reach(self.to.id, False)
-        now = self._means.clock()
+        settings = self._means.settings
+        now = settings.clock()
         if self._failing_since is None:
             self._failing_since = now
-        elif now - self._failing_since >= self._means.keep:
+        if now - self._failing_since >= A_MOMENT:
+            self._outbox.lose()
+        if now - self._failing_since >= settings.keep:
             await self._means.check(self.to, gone)
             if gone and not self._outbox.members:
                 return self._give_up(self._outbox.take_all(), "every member of its queue is gone")
         async with anyio.create_task_group() as group:
 
             async def wait() -> None:
-                await self._means.sleep(backoff(failures, self._means.random))
+                await settings.sleep(backoff(failures, settings.random))
                 group.cancel_scope.cancel()
 
             group.start_soon(wait)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,6 +14,7 @@ from micro_core.delivery import Again
 
 __all__ = ["Letter", "Outbox", "Parcel", "Receipt"]
 
+log = logging.getLogger("micro.broker.http")
 MAX_BYTES = 1 << 20
 """Bytes in a batch of more than one message."""
 
@@ -120,6 +122,10 @@ class Outbox:
         self._idle: list[anyio.Event] = []
         self._room = anyio.Event()
         self._last_member = ""
+        self.lost = False
+        """Whether its subscriber has been out of reach for more than a moment."""
+        self._sheds = False
+        """Whether messages were dropped since its subscriber was reached."""
 
     @property
     def waiting(self) -> int:
@@ -129,6 +135,27 @@ class Outbox:
     def has_room(self, size: int) -> bool:
         """Whether a message of that many bytes may be added; an empty outbox takes any."""
         return self.count == 0 or (self.count < self._most_messages and self._bytes + size <= self._most_bytes)
+
+    def makes_room(self, size: int) -> bool:
+        """Whether a message of that many bytes may be added now; for one subscriber out of reach the oldest go.
+
+        The members of a queue group, and who is slow, hold their publishers up instead.
+        """
+        if self.has_room(size):
+            return True
+        if self.queue or not self.lost:
+            return False
+        lost: list[Letter] = []
+        while self._waiting and not self.has_room(size):
+            lost.append(self._waiting.popleft())
+            self.drop(lost[-1:])
+        if lost and not self._sheds:
+            self._sheds = True
+            log.error(
+                "subscriber %s of topic %r is out of reach and its outbox is full: the oldest messages are dropped",
+                self._last_member, self.topic,
+            )  # fmt: skip
+        return self.has_room(size)
 
     async def room(self) -> None:
         """Wait until something was settled."""
@@ -227,6 +254,13 @@ class Outbox:
         """Note whether a member can be reached."""
         if member in self.members:
             self.members[member] = reachable
+        if reachable:
+            self.lost = self._sheds = False
+
+    def lose(self) -> None:
+        """Note that the subscriber is out of reach for more than a moment; who waits for room gets it at once."""
+        self.lost = True
+        self._room.set()
 
     async def work(self) -> None:
         """Wait until there is something to take, one of those who wait being chosen for each letter."""

@@ -1,13 +1,11 @@
-"""The publishing side: who gets a message, what is kept for whom, and what becomes of it when somebody goes."""
+"""The publishing side: who gets a message, and how far it is."""
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
@@ -16,6 +14,8 @@ import httpx
 from micro_broker_http.publishing.courier import Courier, Means
 from micro_broker_http.publishing.directory import Directory
 from micro_broker_http.publishing.outbox import Letter, Outbox, Parcel, Receipt
+from micro_broker_http.publishing.stations import Route
+from micro_broker_http.settings import Settings
 from micro_broker_http.wire.batch import encode_item
 from micro_broker_http.wire.naming import Subscriber
 from micro_core import Message, PublishError, PublishStats, Registry, RegistryError
@@ -25,44 +25,22 @@ __all__ = ["Publisher"]
 
 FLUSH_MARGIN = 0.05
 """Seconds before the caller's deadline at which `flush` returns, so that its result can still be used."""
-log = logging.getLogger("micro.broker.http")
 
 
 class Publisher:
     """Outboxes for the subscribers of every topic that was published to, and the couriers that empty them."""
 
     def __init__(
-        self,
-        registry: Registry,
-        new_client: Callable[[], httpx.AsyncClient],
-        tasks: OwnedTasks,
-        *,
-        outbox_messages: int,
-        outbox_bytes: int,
-        message_limit: int,
-        keep: float,
-        lanes: int,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]],
-        random: Callable[[], float],
+        self, registry: Registry, new_client: Callable[[], httpx.AsyncClient], tasks: OwnedTasks, settings: Settings
     ) -> None:
-        self.directory = Directory(registry, self._refit, sleep=sleep, random=random)
+        self.directory = Directory(registry, self._refit, sleep=settings.sleep, random=settings.random)
         self._registry = registry
         self._tasks = tasks
-        self._outbox_messages = outbox_messages
-        self._outbox_bytes = outbox_bytes
-        self._message_limit = message_limit
-        self._keep = keep
-        self._sleep = sleep
-        self._random = random
+        self._settings = settings
         self._means = Means(
             new_client=new_client,
             publisher=secrets.token_bytes(12),
-            sleep=sleep,
-            random=random,
-            lanes=lanes,
-            clock=clock,
-            keep=keep,
+            settings=settings,
             check=self._check,
             later=self._later,
         )
@@ -73,16 +51,15 @@ class Publisher:
         self._empty = anyio.Event()
         self._following = False
 
-    async def publish(self, topic: str, message: Message, *, confirm: bool, timeout: float) -> None:
+    async def publish(self, topic: str, message: Message, *, confirm: bool) -> None:
         """Keep a message for all subscribers; with ``confirm`` wait until they have handled it."""
         await anyio.lowlevel.checkpoint()
         now = time.time()
         item = encode_item(self._number, message, now)
         self._number += 1
-        if len(item) > self._message_limit:
-            raise PublishError(
-                f"a message of {len(item)} bytes cannot be published: body_limit allows {self._message_limit}"
-            )
+        if len(item) > self._settings.message_limit:
+            limit = self._settings.message_limit
+            raise PublishError(f"a message of {len(item)} bytes cannot be published: body_limit allows {limit}")
         route = self._routes.get(topic) or await self._find(topic)
         outboxes = await self._with_room(route, len(item))
         if not outboxes:
@@ -99,7 +76,7 @@ class Publisher:
             self._waiting += 1
             outbox.add(letter)
         if receipt:
-            await _confirmed(receipt, topic, timeout)
+            await _confirmed(receipt, topic, self._settings.confirm_timeout)
 
     async def _find(self, topic: str) -> Route:
         """Return the route of a topic that was not published to before."""
@@ -116,7 +93,7 @@ class Publisher:
         """Return the outboxes of a topic when each has room."""
         while True:
             outboxes = route.live()
-            full = next((outbox for outbox in outboxes if not outbox.has_room(size)), None)
+            full = next((outbox for outbox in outboxes if not outbox.makes_room(size)), None)
             if full is None:
                 return outboxes
             await full.room()
@@ -157,11 +134,11 @@ class Publisher:
         return Outbox(
             topic=subscriber.topic,
             queue=subscriber.queue,
-            most_messages=self._outbox_messages,
-            most_bytes=self._outbox_bytes,
+            most_messages=self._settings.outbox_messages,
+            most_bytes=self._settings.outbox_bytes,
             settled=self._settled,
             dropped=self._gave_up,
-            choose=lambda count: min(int(self._random() * count), count - 1),
+            choose=lambda count: min(int(self._settings.random() * count), count - 1),
         )
 
     def employ(self, outbox: Outbox, subscriber: Subscriber) -> Courier:
@@ -180,12 +157,12 @@ class Publisher:
     def expire(self, expired: Callable[[], None]) -> anyio.CancelScope:
         """Call a function after the time that messages are kept for those who went; cancel the scope to prevent it."""
         scope = anyio.CancelScope()
-        self._tasks.start_soon(self._expire, scope, expired, self._keep)
+        self._tasks.start_soon(self._expire, scope, expired, self._settings.keep)
         return scope
 
     async def _expire(self, scope: anyio.CancelScope, expired: Callable[[], None], seconds: float) -> None:
         with scope:
-            await self._sleep(seconds)
+            await self._settings.sleep(seconds)
             expired()
 
     def _settled(self, count: int) -> None:
@@ -216,77 +193,3 @@ async def _confirmed(receipt: Receipt, topic: str, timeout: float) -> None:
         await receipt.wait()
     if failed := receipt.failed():
         raise PublishError(f"a message of topic {topic!r} was not handled by {', '.join(failed)}", failed=failed)
-
-
-class Route:
-    """The outboxes of one topic."""
-
-    def __init__(self, topic: str, publisher: Publisher) -> None:
-        self._topic = topic
-        self._publisher = publisher
-        self._stations: dict[tuple[str, str], Station] = {}
-
-    def live(self) -> list[Outbox]:
-        """Return the outboxes that have somebody to take from them."""
-        return [station.outbox for station in self._stations.values() if station.subscribers]
-
-    def fit(self, subscribers: list[Subscriber]) -> None:
-        """Fit the stations to those who subscribe now."""
-        wanted: dict[tuple[str, str], dict[str, Subscriber]] = {}
-        for subscriber in subscribers:
-            key = (subscriber.queue, "" if subscriber.queue else subscriber.id)
-            wanted.setdefault(key, {})[subscriber.id] = subscriber
-        for key, members in wanted.items():
-            if key not in self._stations:
-                outbox = self._publisher.new_outbox(next(iter(members.values())))
-                self._stations[key] = Station(outbox, self._publisher, partial(self._stations.pop, key, None))
-        for key, station in list(self._stations.items()):
-            station.fit(wanted.get(key, {}))
-
-
-class Station:
-    """One outbox with the couriers of those who share it."""
-
-    def __init__(self, outbox: Outbox, publisher: Publisher, closed: Callable[[], object]) -> None:
-        self.outbox = outbox
-        self.subscribers: dict[str, Subscriber] = {}
-        self._publisher = publisher
-        self._closed = closed
-        self._couriers: dict[str, Courier] = {}
-        self._former: set[Courier] = set()
-        self._expiry: anyio.CancelScope | None = None
-
-    def fit(self, subscribers: dict[str, Subscriber]) -> None:
-        """Employ couriers for those who came, and dismiss those of a queue group who went."""
-        self.subscribers = subscribers
-        for id, subscriber in subscribers.items():
-            if id in self._couriers:
-                self._couriers[id].to = subscriber
-            else:
-                self._couriers[id] = self._publisher.employ(self.outbox, subscriber)
-        for id in self._couriers.keys() - subscribers.keys():
-            if self.outbox.queue:  # the one subscriber without a queue is tried until its messages expire
-                self._former.add(self._couriers[id])
-                self._couriers.pop(id).dismiss()
-        self._former = {courier for courier in self._former if courier.held}
-        self._set_expiry()
-
-    def _set_expiry(self) -> None:
-        if self.subscribers:
-            if self._expiry:
-                self._expiry.cancel()
-            self._expiry = None
-        elif not self.outbox.count:
-            self._expire()
-        elif self._expiry is None:
-            self._expiry = self._publisher.expire(self._expire)
-
-    def _expire(self) -> None:
-        """Give up what is left, and close."""
-        couriers = [*self._couriers.values(), *self._former]
-        letters = self.outbox.take_all() + [letter for courier in couriers for letter in courier.held]
-        for courier in couriers:
-            courier.stop()
-        if count := self.outbox.drop(letters):
-            log.error("%d messages of topic %r dropped: nobody is left to take them", count, self.outbox.topic)
-        self._closed()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from micro_broker_http.wire.envelope import Form
 from micro_core import ConfigError, Node, Record
 
-__all__ = ["BROADCAST", "Subscriber", "node_id", "records", "subscribers"]
+__all__ = ["BROADCAST", "Subscriber", "lasting_id", "node_id", "records", "subscribers"]
 
 BROADCAST = "ff.http.broadcast"
 """The version under which subscriptions without a queue are registered."""
@@ -30,6 +31,8 @@ class Subscriber:
     """Whether it takes batches (docs/protocol.md §1)."""
     form: Form
     """Which form a Go peer takes; the older one where the node is under both names."""
+    returns: bool
+    """Whether it comes back under its id: what is published meanwhile is kept for a while."""
     subscription: str
     """The id of the subscription; empty for one of ours that was written down, which is found by topic and queue."""
 
@@ -66,7 +69,14 @@ def node_id(topic: str, unique: str) -> str:
     return f"{topic}-{unique}"
 
 
-def records(*, id: str, topic: str, queue: str, address: str, secure: bool = False) -> list[Record]:
+def lasting_id(topic: str, *named: str) -> str:
+    """Return the node id of a subscription that is known by names, the same after a restart. Raises `ConfigError`."""
+    return node_id(topic, hashlib.sha256("\0".join(named).encode()).hexdigest()[:10])
+
+
+def records(
+    *, id: str, topic: str, queue: str, address: str, secure: bool = False, returns: bool = False
+) -> list[Record]:
     """Return what a subscription registers: the same node under both names."""
     metadata = {
         "broker": "http",
@@ -75,6 +85,8 @@ def records(*, id: str, topic: str, queue: str, address: str, secure: bool = Fal
         "subscription": id,
         "topic": topic,
     }
+    if returns:
+        metadata["returns"] = "true"
     node = Node(id=id, address=address, metadata=metadata)
     return [Record(name=form.value, version=queue or BROADCAST, nodes=(node,)) for form in Form]
 
@@ -96,6 +108,7 @@ def subscribers(record: Record) -> list[Subscriber]:
                     secure=node.metadata.get("secure") == "true",
                     ours=ours,
                     form=form,
+                    returns=ours and node.metadata.get("returns") == "true",
                     subscription=node.metadata.get("subscription", "") if ours else node.id,
                 )
             )
