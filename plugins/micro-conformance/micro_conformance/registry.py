@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from micro_conformance.suite import Suite, promise
+from micro_conformance.registry_watching import WatchingPromises
+from micro_conformance.suite import promise
 from micro_core import Change, ChangeKind, Closed, Endpoint, Node, Record, Registry, RegistryError, Value
 from micro_core.testing import make_part
 
 __all__ = ["RegistryConformance"]
 
 
-class RegistryConformance(Suite):
+class RegistryConformance(WatchingPromises):
     """Subclass it, and give ``plugin`` and ``options``.
 
     Names begin with ``conformance-`` and a random text; nodes are on 127.0.0.1, and nothing connects to them.
@@ -34,6 +35,14 @@ class RegistryConformance(Suite):
     """The shortest time to live, in seconds, that the registry keeps to."""
     unreachable_options: ClassVar[Mapping[str, Any]] = {}
     """Options with which nothing answers, for registries without a ``server``."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not 0 < cls.ttl <= cls.patience / 4:
+            raise TypeError(
+                f"{cls.__name__}.ttl is {cls.ttl}: it has to be more than 0, and a quarter of the patience "
+                f"({cls.patience} s) at most, or nothing is seen to run out"
+            )
 
     def registry(self) -> Registry:
         """Return a new registry, not opened; all of one test meet."""

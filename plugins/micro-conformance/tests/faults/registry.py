@@ -1,12 +1,16 @@
 """One broken registry for each promise; the table's key is the promise that alone catches it."""
 
+from contextlib import asynccontextmanager
+from dataclasses import replace as replace_dataclass
 from typing import Any
 
+import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
 from micro_conformance import RegistryConformance
-from micro_core import ChangeKind, Node, RegistryError
+from micro_core import SYNC, ChangeKind, Closed, Endpoint, Node, RegistryError
+from micro_core.builtin.memory.published import key_of
 from micro_core.builtin.memory.registry import MemoryRegistry
 
 
@@ -39,9 +43,12 @@ class AsciiMetadata(Sound):
         return replace(node, metadata={key: value for key, value in node.metadata.items() if key.isascii()})
 
 
-class NoEndpoints(Sound):
+class NamesOfEndpointsAlone(Sound):
     async def lookup(self, name):
-        return [replace(found, endpoints=()) for found in await super().lookup(name)]
+        return [
+            replace(found, endpoints=tuple(Endpoint(name=endpoint.name) for endpoint in found.endpoints))
+            for found in await super().lookup(name)
+        ]
 
 
 class RecordForEachNode(Sound):
@@ -89,7 +96,8 @@ class DeregistersTheWholeVersion(Sound):
     async def deregister(self, record):
         await super().deregister(record)
         for key, known in list(self.network.nodes.items()):
-            if (known.record.name, known.record.version) == (record.name, record.version):
+            same = (known.record.name, known.record.version) == (record.name, record.version)
+            if same and known.owner is self:
                 self._remove(key)
 
 
@@ -111,11 +119,13 @@ class UnknownCannotBeDeregistered(Sound):
 
 
 class FindsWhatHasVanished(Sound):
-    last = ()
+    async def register(self, record, *, ttl=60.0):
+        await super().register(record, ttl=ttl)
+        if ttl == Suite.ttl:
+            self.network.vanishing = {record.name: [record]}
 
     async def lookup(self, name):
-        self.last = await super().lookup(name) or self.last
-        return self.last
+        return await super().lookup(name) or getattr(self.network, "vanishing", {}).get(name, [])
 
 
 class DoesNotRenew(Sound):
@@ -146,7 +156,8 @@ class FirstUpdateIsNotTold(Sound):
 
 class LastNodeGoesUntold(Sound):
     async def deregister(self, record):
-        if len([key for key in self.network.nodes if key[0] == record.name]) == 1:
+        known = [found for key, found in self.network.nodes.items() if key[0] == record.name]
+        if len(known) == 1 and known[0].owner is self:
             self.network.nodes.clear()
         await super().deregister(record)
 
@@ -226,15 +237,165 @@ class NoAnswerIsAnEmptyOne(Sound):
         return [] if self.unreachable else await super().lookup(name)
 
 
+class SyncsBeforeItHasTold(Sound):
+    @asynccontextmanager
+    async def _watch(self, name):
+        async with super()._watch(name) as watcher:
+            late = [change for change in watcher._unread.values() if change.record.version == "2.0.0"]
+            for change in late:
+                watcher._unread.pop((key_of(change.record), change.record.version))
+            yield SyncsEarly(watcher, late)
+
+
+class SyncsEarly:
+    def __init__(self, watcher, late):
+        self.watcher, self.late, self.synced = watcher, late, False
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if self.synced and self.late:
+            return self.late.pop()
+        change = await anext(self.watcher)
+        self.synced |= change == SYNC
+        return change
+
+
+class NeverSyncsWhatIsNotThere(Sound):
+    @asynccontextmanager
+    async def _watch(self, name):
+        async with super()._watch(name) as watcher:
+            if name and name.endswith("unknown"):
+                watcher._synced = True
+            yield watcher
+
+
+class LosesWhatIsReadWhenCancelled(Sound):
+    @asynccontextmanager
+    async def _watch(self, name):
+        async with super()._watch(name) as watcher:
+            yield self._read(watcher)
+
+    async def _read(self, watcher):
+        while True:
+            yield await anext(watcher)
+
+
+class MovesUntold(Sound):
+    def _tell(self, kind, record):
+        moving = kind is ChangeKind.DELETE and self.network.nodes.get(key_of(record)) is None and self.moving
+        if not moving:
+            super()._tell(kind, record)
+
+    moving = False
+
+    def _publish(self, published):
+        known = self.network.nodes.get(key_of(published.record))
+        self.moving = known is not None and known.record.version != published.record.version
+        super()._publish(published)
+        self.moving = False
+
+
+class WatchesGoOnWhenClosed(Sound):
+    @asynccontextmanager
+    async def _watch(self, name):
+        async with super()._watch(name) as watcher:
+            yield self._forever(watcher)
+
+    def _forever(self, watcher):
+        return Forever(watcher)
+
+
+class Forever:
+    def __init__(self, watcher):
+        self.watcher = watcher
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        try:
+            return await anext(self.watcher)
+        except Closed:
+            await anyio.sleep_forever()
+
+
+class FindsByBeginning(Sound):
+    async def lookup(self, name):
+        records = [known.record for known in self.network.nodes.values()]
+        found = [record for record in records if record.name.startswith(f"{name}-")]
+        return [*await super().lookup(name), *found]
+
+
+class CutsNamesAtSlashes(Sound):
+    async def services(self):
+        return sorted({name.partition("/")[0] for name in await super().services()})
+
+
+class RegistersOneNode(Sound):
+    async def register(self, record, *, ttl=60.0):
+        await super().register(replace(record, nodes=record.nodes[:2]), ttl=ttl)
+
+
+class EndpointsStay(Sound):
+    def _publish(self, published):
+        known = self.network.nodes.get(key_of(published.record))
+        if known and (known.record.nodes, known.record.version) == (published.record.nodes, published.record.version):
+            published = replace_dataclass(published, record=known.record)
+        super()._publish(published)
+
+
+class TakesBackWhatOthersRegistered(Sound):
+    async def deregister(self, record):
+        await super().deregister(record)
+        for node in record.nodes:
+            self._remove((record.name, node.id))
+
+
+class ListsWhatHasGone(Sound):
+    ever = frozenset()
+
+    async def services(self):
+        self.ever |= set(await super().services())
+        return sorted(self.ever)
+
+
+class RunsOutOnce(Sound):
+    async def register(self, record, *, ttl=60.0):
+        known = self.network.nodes.get(key_of(record))
+        if known is not None and known.expires <= self._clock():
+            raise RegistryError("no such lease")
+        await super().register(record, ttl=ttl)
+
+
+class WholeSeconds(Sound):
+    async def register(self, record, *, ttl=60.0):
+        await super().register(record, ttl=ttl if ttl == 0.2 else int(ttl))
+
+
 class Suite(RegistryConformance):
     plugin = Sound
     unreachable_options = {"unreachable": True}
 
 
 FAULTS = {
+    "test_a_watch_begins_with_all_that_is_there_and_then_syncs": SyncsBeforeItHasTold,
+    "test_a_watch_of_what_is_not_there_syncs_too": NeverSyncsWhatIsNotThere,
+    "test_a_read_that_is_cancelled_takes_nothing_from_a_watch": LosesWhatIsReadWhenCancelled,
+    "test_a_node_that_moves_to_another_version_is_told_to_leave_the_old_one": MovesUntold,
+    "test_closing_a_registry_raises_closed_in_its_watches": WatchesGoOnWhenClosed,
+    "test_a_name_that_begins_as_another_does_is_another": FindsByBeginning,
+    "test_a_name_with_a_slash_is_a_name": CutsNamesAtSlashes,
+    "test_every_node_of_a_record_is_registered_and_taken_back": RegistersOneNode,
+    "test_endpoints_that_changed_are_published": EndpointsStay,
+    "test_a_node_of_another_registry_is_not_taken_back": TakesBackWhatOthersRegistered,
+    "test_a_service_whose_last_node_has_gone_is_not_listed": ListsWhatHasGone,
+    "test_a_node_that_ran_out_can_be_registered_again": RunsOutOnce,
+    "test_a_ttl_with_a_fraction_of_a_second_is_kept_to": WholeSeconds,
     "test_a_registered_node_is_found_by_others_when_register_returns": FoundLate,
     "test_version_and_metadata_are_found_as_they_were_registered": AsciiMetadata,
-    "test_endpoints_are_found_as_they_were_registered": NoEndpoints,
+    "test_endpoints_are_found_as_they_were_registered": NamesOfEndpointsAlone,
     "test_nodes_of_one_version_are_one_record_and_of_two_versions_two": RecordForEachNode,
     "test_an_unknown_service_is_an_empty_answer_and_no_error": UnknownIsAnError,
     "test_services_are_listed_sorted_and_each_once": UnsortedServices,
