@@ -8,7 +8,7 @@ import pytest
 
 from micro_broker_http import HttpBroker
 from micro_broker_http.wire.envelope import Form
-from micro_core import Closed, ConfigError, Message, PublishError, Subscription
+from micro_core import Closed, Message, PublishError, Subscription
 
 pytestmark = pytest.mark.anyio
 
@@ -24,10 +24,9 @@ async def test_a_broker_publishes_to_itself_in_order(registry, collector, messag
     assert received.got[0] == ("greetings", message(b"0"))
 
 
-async def test_an_address_to_register_has_to_be_a_literal_one(registry):
-    with pytest.raises(ConfigError, match=r"address 'broker\.example:80': a node's host is a literal IP address"):
-        async with HttpBroker(registry, advertise="broker.example:80"):
-            pass
+async def test_an_address_to_register_may_be_a_name(registry):
+    async with HttpBroker(registry, advertise="broker.example:80") as broker:
+        assert broker.address == "broker.example:80"
 
 
 async def test_what_is_bound_to_all_interfaces_is_registered_with_a_literal_address(registry):
