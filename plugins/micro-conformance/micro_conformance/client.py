@@ -154,6 +154,31 @@ class ClientConformance(Suite):
             await work.cancelled.wait()
 
     @promise()
+    async def test_a_held_call_holds_up_no_other(self) -> None:
+        async with self.calling() as (client, work), anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call, call("Hold", timeout=math.inf))
+            await work.started.wait()
+            await client.call(call("Echo"))
+            work.released.set()
+
+    @promise()
+    async def test_what_a_caller_gave_stays_as_it_is(self) -> None:
+        metadata = {"tenant": "a"}
+
+        async def middleware(attempt: Attempt, attempt_next: AttemptNext) -> Any:
+            attempt.metadata["tenant"] = "b"
+            return await attempt_next(attempt)
+
+        async with self.calling(middleware=(middleware,)) as (client, _):
+            made = call("Header", "tenant", metadata=metadata)
+            assert [await client.call(made) for _ in range(2)] == ["b", "b"]
+            assert (metadata, made.metadata, made.options.metadata) == (
+                {"tenant": "a"},
+                {"tenant": "a"},
+                {"tenant": "a"},
+            )
+
+    @promise()
     async def test_middleware_goes_round_every_attempt_and_sees_its_node(self) -> None:
         seen: list[str] = []
 
@@ -215,6 +240,14 @@ class ClientConformance(Suite):
             with pytest.raises(MicroError):
                 await client.call(call("Taken", idempotent=True, retries=3))
             assert work.taken_calls == 1
+
+    @promise()
+    async def test_a_timeout_is_for_all_attempts_together(self) -> None:
+        async with self.calling(nodes=0, silent=3) as (client, _):
+            begun = anyio.current_time()
+            with pytest.raises(MicroError):
+                await client.call(call("Echo", idempotent=True, retries=50, timeout=SOON))
+            assert anyio.current_time() - begun < self.patience / 2
 
     @promise()
     async def test_no_retries_are_one_attempt(self) -> None:

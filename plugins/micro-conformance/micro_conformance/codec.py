@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,21 @@ from micro_conformance.suite import Suite, promise
 from micro_core import Codec, DecodeError, EncodeError, Framing
 
 __all__ = ["CodecConformance", "Sample"]
+
+
+HOSTILE_VALUES = (
+    "\ud800",
+    2**64,
+    -(2**70),
+    10**400,
+    float("nan"),
+    float("inf"),
+    {"a": {1, 2}},
+    {b"\xff": 1},
+    1j,
+    "x" * 10**6,
+)
+"""Text that is no Unicode, numbers that fit nowhere, containers of other languages."""
 
 
 @dataclass
@@ -182,7 +198,27 @@ class CodecConformance(Suite):
             for number in (2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)):
                 assert codec.decoder(int)(codec.encode(number)) == number
 
+    @promise()
+    def test_floats_keep_every_bit(self) -> None:
+        for codec in (codec for codec in self.codecs() if codec.supports(float)):
+            for number in (0.1 + 0.2, 1e-300, 5e-324, 1.7976931348623157e308, -1 / 3):
+                assert codec.decoder(float)(codec.encode(number)) == number
+
+    @promise()
+    def test_hostile_values_are_bytes_or_an_encode_error(self) -> None:
+        for codec in self.codecs():
+            for value in HOSTILE_VALUES:
+                with contextlib.suppress(EncodeError):
+                    codec.encode(value)
+
     # Dataclasses
+
+    @promise(needs="dataclasses")
+    def test_bytes_behind_a_value_are_a_decode_error(self) -> None:
+        for codec in self.of_dataclasses():
+            for more in (b"x", b"\0", codec.encode(Sample("b"))):
+                with pytest.raises(DecodeError):
+                    codec.decoder(Sample)(codec.encode(Sample("a")) + more)
 
     @promise(needs="dataclasses")
     def test_a_field_that_is_missing_is_named(self) -> None:

@@ -122,6 +122,13 @@ class SelectorConformance(Suite):
         assert taken[nodes[0]] < 100, taken
 
     @promise(needs="load")
+    def test_nodes_that_all_fail_are_chosen_all_the_same(self) -> None:
+        selector, nodes = self.selector(), some(3)
+        for _ in range(50):
+            use(selector, "a", nodes, failing=nodes)
+        assert {use(selector, "a", nodes, failing=nodes) for _ in range(200)} == set(nodes)
+
+    @promise(needs="load")
     def test_a_busy_node_is_taken_less_often(self) -> None:
         selector, nodes = self.selector(), some(3)
         for _ in range(100):

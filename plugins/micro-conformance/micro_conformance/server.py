@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from micro_core import (
     Caller,
     Channel,
     Conflict,
+    ConnectFailed,
     Context,
     Executed,
     Forbidden,
@@ -47,11 +48,14 @@ class Served:
     channel: Channel
     work: Work
     events: list[tuple[str, bytes]]
+    leave: Callable[[], Awaitable[None]]
+    """Leaves the server's context."""
 
     async def ask(self, body: bytes = b'"a"', **headers: str) -> Message:
-        """Send a request to `Work.Echo` with changed headers, and return the reply as it is."""
+        """Send a request to `Work.Echo` with changed headers, empty ones left out, and return the reply as it is."""
         usual = {"micro_endpoint": "Work.Echo", "micro_service": SERVICE, "content_type": "application/json"}
-        sent = {canonical(name.replace("_", "-")).encode(): value.encode() for name, value in (usual | headers).items()}
+        given = {name.replace("_", "-"): value for name, value in (usual | headers).items() if value}
+        sent = {canonical(name).encode(): value.encode() for name, value in given.items()}
         return await self.channel.call(Head(sent), 1, {}, body, math.inf)
 
     async def try_call(self, method: str) -> None:
@@ -69,11 +73,13 @@ class ServerConformance(Suite):
 
     @asynccontextmanager
     async def serving(self, **parts_of_the_server: Any) -> AsyncIterator[Served]:
-        """Run a server of `Work` and a client of it; an event whose body is ``"bad"`` fails."""
+        """Run a server of `Work` and a client of it; an event of body ``"bad"`` fails, ``"slow"`` waits."""
         work = Work()
         events: list[tuple[str, bytes]] = []
 
         async def on_event(topic: str, message: Message, context: Context) -> None:
+            if message.body == b'"slow"':
+                await work.released.wait()
             if message.body == b'"bad"':
                 raise Conflict("no such news")
             events.append((topic, message.body))
@@ -84,10 +90,12 @@ class ServerConformance(Suite):
             server = self.make(**parts, **parts_of_the_server)
             assert isinstance(server, Server)
             serving = server.serve(SERVICE, "127.0.0.1:0", work.handlers, on_event, Limits())
-            async with client, serving as running:
+            async with client, AsyncExitStack() as stack:
+                running = await stack.enter_async_context(serving)
                 node = node_of(running.address, server)
                 await registry.register(record_of(node))
-                yield Served(server, running, client, parts["transport"].connect(node), work, events)
+                channel = parts["transport"].connect(node)
+                yield Served(server, running, client, channel, work, events, stack.aclose)
 
     @promise()
     async def test_nodes_say_which_protocol_it_speaks(self) -> None:
@@ -207,7 +215,43 @@ class ServerConformance(Suite):
             await served.ask(b'"good"', micro_topic="news")
             assert served.events == [("news", b'"good"')]
 
+    @promise()
+    async def test_an_event_is_answered_when_it_was_handled(self) -> None:
+        async with self.serving() as served, anyio.create_task_group() as tasks:
+            answered = anyio.Event()
+
+            async def tell() -> None:
+                await served.ask(b'"slow"', micro_topic="news")
+                answered.set()
+
+            tasks.start_soon(tell)
+            with anyio.move_on_after(0.1):
+                await answered.wait()
+            assert not answered.is_set()
+            served.work.released.set()
+            await answered.wait()
+            assert served.events == [("news", b'"slow"')]
+
     # What goes round a handler
+
+    @promise()
+    async def test_a_guard_looks_at_events_too(self) -> None:
+        def guard(context: Context) -> None:
+            raise Forbidden(f"nothing about {context.endpoint}")
+
+        async with self.serving(guards=(guard,)) as served:
+            assert code_of(await served.ask(micro_topic="news", micro_endpoint="")) == 403
+            assert served.events == []
+
+    @promise()
+    async def test_a_guard_that_fails_lets_nobody_in(self) -> None:
+        def guard(context: Context) -> None:
+            raise RuntimeError("the guard is out of order")
+
+        async with self.serving(guards=(guard,)) as served:
+            with pytest.raises(MicroError):
+                await served.client.call(call("Taken", retries=0))
+            assert served.work.taken_calls == 0
 
     @promise()
     async def test_a_guard_refuses_before_anything_runs(self) -> None:
@@ -286,6 +330,13 @@ class ServerConformance(Suite):
                 tasks.start_soon(served.try_call, "Hold")
                 await served.work.started.wait()
             assert served.work.cancelled.is_set()
+
+    @promise()
+    async def test_nobody_listens_when_a_server_was_left(self) -> None:
+        async with self.serving() as served:
+            await served.leave()
+            with pytest.raises(ConnectFailed):
+                await served.ask()
 
     # Draining
 

@@ -20,6 +20,7 @@ from micro_core import (
     LimitExceeded,
     Limits,
     Message,
+    MicroError,
     ProtocolError,
     Stream,
 )
@@ -205,6 +206,31 @@ class StreamPromises(Suite):
                 tasks.start_soon(ended, peer)
                 await anyio.sleep(0.05)
                 await ends.here.aclose()
+
+    @promise()
+    async def test_a_stream_that_was_closed_is_used_no_more(self) -> None:
+        async with self.ends() as ends:
+            for end in await ends.open():
+                await end.aclose()
+                with pytest.raises((Closed, ConnectionLost)):
+                    await end.receive()
+                with pytest.raises((Closed, ConnectionLost)):
+                    await end.send(PLAIN, {}, b"late")
+
+    @promise()
+    async def test_a_sender_that_is_cancelled_sends_no_half_message(self) -> None:
+        seen: list[bytes] = []
+        async with self.ends() as ends:
+            here, peer = await ends.open()
+            with anyio.move_on_after(0.2):
+                await send_without_end(here, [])
+            await anyio.sleep(0.05)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(here.aclose)
+                with pytest.raises(MicroError):
+                    await receive_bodies_until_error(peer, seen)
+            await peer.aclose()
+        assert {len(body) for body in seen} <= {65536}
 
     @promise()
     async def test_a_stream_may_be_closed_twice_at_both_ends(self) -> None:

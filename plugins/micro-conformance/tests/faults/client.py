@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from micro_conformance import ClientConformance
 from micro_core import (
+    Call,
     Closed,
     Conflict,
     ConnectFailed,
@@ -47,8 +48,8 @@ class OneReplyForAll(RpcClient):
 
 class MetadataStays(RpcClient):
     async def call(self, call):
-        call.metadata.clear()
-        return await super().call(call)
+        options = replace(call.options, metadata=None)
+        return await super().call(Call(call.service, call.endpoint, call.request, call.response_type, options))
 
 
 class ErrorsHaveNoClass(RpcClient):
@@ -136,6 +137,42 @@ class CancellingIsNotTold(RpcClient):
         call.options = replace(call.options, timeout=60.0)
         with anyio.CancelScope(shield=True):
             return await super().call(call)
+
+
+class OneAfterTheOther(RpcClient):
+    """Has calls wait for one that has no deadline."""
+
+    under_way = None
+
+    async def call(self, call):
+        if self.under_way is not None:
+            await self.under_way.wait()
+        if call.options.timeout != math.inf or call.endpoint != "Work.Hold":
+            return await super().call(call)
+        self.under_way = anyio.Event()
+        return await super().call(call)
+
+
+class WritesIntoWhatItWasGiven(RpcClient):
+    async def call(self, call):
+        reply = await super().call(call)
+        if call.options.metadata and reply == "b":
+            call.options.metadata["tenant"] = reply
+        return reply
+
+
+class TimeoutsOfAttempts(RpcClient):
+    async def call(self, call):
+        if call.options.retries != 50:
+            return await super().call(call)
+        for _ in range(50):
+            try:
+                reply = await super().call(call)
+            except Timeout as error:
+                failed = error
+            else:
+                return reply
+        raise failed
 
 
 class MiddlewareOnceForAll(RpcClient):
@@ -303,6 +340,9 @@ FAULTS = {
     "test_the_deadline_goes_with_the_call": DeadlinesStayHere,
     "test_the_usual_timeout_holds_where_a_call_names_none": NothingIsUsual,
     "test_a_cancelled_call_cancels_its_handler": CancellingIsNotTold,
+    "test_a_held_call_holds_up_no_other": OneAfterTheOther,
+    "test_what_a_caller_gave_stays_as_it_is": WritesIntoWhatItWasGiven,
+    "test_a_timeout_is_for_all_attempts_together": TimeoutsOfAttempts,
     "test_middleware_goes_round_every_attempt_and_sees_its_node": MiddlewareOnceForAll,
     "test_a_call_to_an_address_goes_there_and_asks_no_registry": AddressesAreAdvice,
     "test_filters_say_which_nodes_may_be_called": FiltersAreAdvice,

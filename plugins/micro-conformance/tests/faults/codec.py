@@ -93,7 +93,7 @@ class NestingEscapes(Sound):
 
 class DamageEscapes(Sound):
     def read(self, decode, type, body):
-        if body.startswith(b'{"name"') and not body.endswith(b"}"):
+        if body.startswith(b'{"name"') and b"}" not in body:
             raise IndexError("cut off")
         return decode(body)
 
@@ -192,6 +192,21 @@ class NumbersAreFloats(Sound):
         return int(float(value)) if type is int else value
 
 
+class FloatsAreRounded(Sound):
+    def encode(self, value):
+        return super().encode(round(value, 15) if type(value) is float else value)
+
+
+class SurrogatesEscape(Sound):
+    def encode(self, value):
+        return value.encode() if value == "\ud800" else super().encode(value)
+
+
+class RestIsDropped(Sound):
+    def read(self, decode, type, body):
+        return decode(body[:-1] if type is Sample and body.endswith(b"}x") else body)
+
+
 class MissingIsEmpty(Sound):
     def read(self, decode, type, body):
         try:
@@ -241,6 +256,9 @@ FAULTS = {
     "test_what_is_decoded_has_the_types_that_it_had": BooleansAreNumbers,
     "test_encoding_leaves_the_value_as_it_is": EncodingEmpties,
     "test_integers_of_64_bits_keep_every_bit": NumbersAreFloats,
+    "test_floats_keep_every_bit": FloatsAreRounded,
+    "test_hostile_values_are_bytes_or_an_encode_error": SurrogatesEscape,
+    "test_bytes_behind_a_value_are_a_decode_error": RestIsDropped,
     "test_a_field_that_is_missing_is_named": MissingIsEmpty,
     "test_a_field_that_nobody_knows_is_passed_over": NewerIsRefused,
     "test_fields_with_their_usual_values_are_sent_too": UsualIsLeftOut,

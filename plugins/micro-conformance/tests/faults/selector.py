@@ -111,6 +111,18 @@ class FailureIsFine(Sound):
         super().finished(node, seconds, True)
 
 
+class FailedIsGone(Sound):
+    """Never takes a node again that failed at first, where there is another."""
+
+    def select(self, service, nodes):
+        left = [node for node in nodes if node not in getattr(self, "gone", ())] or nodes[:1]
+        return super().select(service, left)
+
+    def finished(self, node, seconds, ok):
+        self.gone = getattr(self, "gone", set()) | (set() if ok else {node})
+        super().finished(node, seconds, ok)
+
+
 class BusyIsFine(Sound):
     def started(self, node):
         super().started(node)
@@ -136,5 +148,6 @@ FAULTS = {
     "test_a_node_that_comes_is_taken": NewNodesWait,
     "test_a_slow_node_is_taken_less_often": SlowIsFine,
     "test_a_node_that_fails_at_once_is_taken_less_often": FailureIsFine,
+    "test_nodes_that_all_fail_are_chosen_all_the_same": FailedIsGone,
     "test_a_busy_node_is_taken_less_often": BusyIsFine,
 }

@@ -12,6 +12,7 @@ from micro_core import (
     Conflict,
     ConnectionLost,
     HandlerKind,
+    Head,
     InternalError,
     Message,
     NotFound,
@@ -231,12 +232,74 @@ class BreakingOffIsTheEnd(Faulty):
 
 class BadNewsIsGood(Replying):
     def change_reply(self, request, headers):
-        return {} if b"Micro-Topic" in request.headers else headers
+        return {} if request.body == b'"bad"' else headers
 
 
-class NoGuards(RpcServer):
-    def __init__(self, *, transport, codecs, middleware=()):
-        super().__init__(transport=transport, codecs=codecs, middleware=middleware)
+class GuardedBut(RpcServer):
+    """Does not ask guards about the endpoint or topic ``but``."""
+
+    def __init__(self, *, transport, codecs, middleware=(), guards=()):
+        def guarded(guard):
+            return lambda context: None if context.endpoint == self.but else guard(context)
+
+        guards = [guarded(guard) for guard in guards]
+        super().__init__(transport=transport, codecs=codecs, middleware=middleware, guards=guards)
+
+
+class StreamsAreNotGuarded(GuardedBut):
+    but = "Work.Tail"
+
+
+class EventsAreNotGuarded(GuardedBut):
+    but = "news"
+
+
+class EventsAreAnsweredAtOnce(Tapped):
+    def on_request(self, request):
+        if b"slow" in request.body:
+            request.respond(Head({}), {}, b"")
+        return request
+
+
+class BrokenGuardsSleep(RpcServer):
+    def __init__(self, *, transport, codecs, middleware=(), guards=()):
+        def guarded(guard):
+            def lenient(context):
+                try:
+                    guard(context)
+                except RuntimeError:
+                    return
+
+            return lenient
+
+        guards = [guarded(guard) for guard in guards]
+        super().__init__(transport=transport, codecs=codecs, middleware=middleware, guards=guards)
+
+
+class StaysBound(RpcServer):
+    """Goes on listening for those that were connected when nothing was in hand."""
+
+    def __init__(self, *, transport, codecs, middleware=(), guards=()):
+        super().__init__(transport=transport, codecs=codecs, middleware=middleware, guards=guards)
+        self._transport = Lasting(transport)
+
+
+class Lasting:
+    def __init__(self, transport):
+        self.transport, self.name, self.metadata = transport, transport.name, transport.metadata
+
+    @asynccontextmanager
+    async def listen(self, address, receive, limits):
+        requests = []
+
+        def counted(request):
+            requests.append(request)
+            receive(request)
+
+        self.listening = self.transport.listen(address, counted, limits)
+        yield await self.listening.__aenter__()
+        if requests:
+            await self.listening.__aexit__(None, None, None)
 
 
 class MiddlewareInsideOut(RpcServer):
@@ -418,7 +481,11 @@ FAULTS = {
     "test_a_call_for_another_service_is_not_found": AnswersForAll,
     "test_a_stream_that_breaks_off_tells_so_behind_what_it_sent": BreakingOffIsTheEnd,
     "test_an_event_that_fails_is_told_and_the_next_one_comes": BadNewsIsGood,
-    "test_a_guard_refuses_before_anything_runs": NoGuards,
+    "test_an_event_is_answered_when_it_was_handled": EventsAreAnsweredAtOnce,
+    "test_a_guard_looks_at_events_too": EventsAreNotGuarded,
+    "test_a_guard_that_fails_lets_nobody_in": BrokenGuardsSleep,
+    "test_nobody_listens_when_a_server_was_left": StaysBound,
+    "test_a_guard_refuses_before_anything_runs": StreamsAreNotGuarded,
     "test_middleware_goes_round_every_handler_the_first_outermost": MiddlewareInsideOut,
     "test_a_caller_that_leaves_a_stream_cancels_its_handler": LeftStreamsGoOn,
     "test_drain_waits_for_streams": DrainForgetsStreams,

@@ -593,6 +593,28 @@ class ClosedChannelOpens(Faulty):
         return await super().on_open(channel, deadline)
 
 
+class ClosedStreamsWait(FaultyStream):
+    def spoil(self, here, there):
+        after(there, "receive", lambda sound: self.receive(sound, there))
+
+    async def receive(self, sound, stream):
+        if stream.closed and not stream._inbound._messages:
+            await anyio.sleep_forever()
+        return await sound()
+
+
+class CancelledSendersSendHalf(FaultyStream):
+    def spoil(self, here, there):
+        after(here, "send", lambda sound, *message: self.send(sound, here, *message))
+
+    async def send(self, sound, stream, head, headers, body):
+        try:
+            await sound(head, headers, body)
+        except anyio.get_cancelled_exc_class():
+            stream._outbound.put_nowait(Message({}, body[:100]))
+            raise
+
+
 class StreamsMix(FaultyStream):
     pipes = ()
 
@@ -662,6 +684,8 @@ FAULTS = {
     "test_only_the_first_answer_counts": AnsweringTwiceFails,
     "test_the_call_after_a_cancelled_one_gets_its_own_reply": LateReplyIsTheNext,
     "test_closing_a_channel_leaves_the_others_open": ClosingClosesAll,
+    "test_a_stream_that_was_closed_is_used_no_more": ClosedStreamsWait,
+    "test_a_sender_that_is_cancelled_sends_no_half_message": CancelledSendersSendHalf,
     "test_streams_at_once_do_not_mix": StreamsMix,
     "test_a_receiver_that_is_cancelled_loses_no_message": CancelledReceiverLoses,
     "test_closing_the_transport_ends_its_streams": ClosingLeavesStreams,
