@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, cast
+
+import anyio
 
 from micro_core._app.late_broker import LateBroker
 from micro_core._app.settings_of_parts import arguments_from, check_clear_text, check_reached
@@ -15,16 +18,23 @@ from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults
 from micro_core.codec import Codec
 from micro_core.config import Part, Settings, load, parse_part
+from micro_core.errors import RegistryError
 from micro_core.message import Metadata
 from micro_core.registry import Registry
 from micro_core.selector import Selector
 from micro_core.server import Server
+from micro_core.tasks import Hosted
 from micro_core.tls import Tls
 from micro_core.transport import Transport
 
 __all__ = ["Parts", "load_parts", "load_settings"]
 
 Made = TypeVar("Made")
+
+log = logging.getLogger("micro.registry")
+
+REGISTRY_SECONDS = 5.0
+"""How long a registry may take to open, and to close."""
 
 
 def load_parts(
@@ -166,8 +176,28 @@ class Parts:
     async def opened(self) -> AsyncIterator[None]:
         """Open everything, and close it in reverse order."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.registry)
+            await stack.enter_async_context(_bounded(self.registry))
             await stack.enter_async_context(self.transport)
             await stack.enter_async_context(self.late_broker)
             await stack.enter_async_context(self.caller)
             yield
+
+
+@asynccontextmanager
+async def _bounded(registry: Registry) -> AsyncIterator[None]:
+    """Open a registry and close it, each within some seconds, whatever its server does. Raises `RegistryError`."""
+    hosted = Hosted(registry, name=f"registry {registry.name}")
+    with anyio.move_on_after(REGISTRY_SECONDS) as opening:
+        await hosted.__aenter__()
+    if opening.cancelled_caught:
+        raise RegistryError(
+            f"registry {registry.name} was not opened within {REGISTRY_SECONDS:.0f} s; one opens without its server, "
+            "so this is a fault of the plugin's"
+        )
+    try:
+        yield
+    finally:
+        with anyio.move_on_after(REGISTRY_SECONDS, shield=True) as closing:
+            await hosted.aclose()
+        if closing.cancelled_caught:
+            log.warning("registry %s was not closed within %.0f s: it is left", registry.name, REGISTRY_SECONDS)

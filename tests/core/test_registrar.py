@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Self
 
 import anyio
 import pytest
 from msgspec.structs import replace
 
-from micro_core import Change, ConfigError, Node, Record, RegistryError, registrar
+from micro_core import Change, Client, ConfigError, Node, Record, RegistryError, registrar
+from micro_core._app import assembly
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry
 from micro_core.builtin.registry_static import StaticRegistry
@@ -172,6 +174,43 @@ async def test_a_registry_that_shows_no_registrations_has_lost_none(caplog: pyte
         await keeper.register(GREETER)
         await anyio.sleep(0.05)
     assert caplog.messages == []
+
+
+class HangsWhen(MemoryRegistry):
+    """Opens or closes for ever."""
+
+    def __init__(self, moment: str) -> None:
+        super().__init__(network=MemoryNetwork())
+        self._moment = moment
+
+    async def __aenter__(self) -> Self:
+        if self._moment == "opening":
+            await anyio.sleep_forever()
+        return self
+
+    async def aclose(self) -> None:
+        if self._moment == "closing":
+            await anyio.sleep_forever()
+        await super().aclose()
+
+
+async def test_a_registry_that_hangs_when_it_is_opened_stops_the_start_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(assembly, "REGISTRY_SECONDS", 0.05)
+    with anyio.fail_after(PATIENCE), pytest.raises(RegistryError, match="registry memory was not opened within"):
+        async with Client(registry=HangsWhen("opening"), transport="memory"):
+            pass
+
+
+async def test_a_registry_that_hangs_when_it_is_closed_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(assembly, "REGISTRY_SECONDS", 0.05)
+    with anyio.fail_after(PATIENCE):
+        async with Client(registry=HangsWhen("closing"), transport="memory"):
+            pass
+    assert caplog.messages == ["registry memory was not closed within 0 s: it is left"]
 
 
 async def test_services_of_an_emptied_registry_can_be_called_within_a_second() -> None:
