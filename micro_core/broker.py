@@ -239,12 +239,13 @@ class Broker(ABC):
     def _check_publication(self, wanted: Publication) -> None:
         if problem := _topic_problem(wanted.topic):
             raise PublishError(f"topic {wanted.topic!r} cannot be published to: {problem}")
-        for name, value in wanted.message.headers.items():
-            if not _is_name(name) or _CONTROL.search(value):
-                raise PublishError(
-                    f"header {name!r} of a message on {wanted.topic!r} cannot be sent: a name is a token of letters, "
-                    "digits and hyphens, and a value has no control characters"
-                )
+        headers = wanted.message.headers
+        if _CONTROL.search(b"".join(headers.values())) or not all(map(_is_name, headers)):
+            wrong = next(name for name in headers if not _is_name(name) or _CONTROL.search(headers[name]))
+            raise PublishError(
+                f"header {wrong!r} of a message on {wanted.topic!r} cannot be sent: a name is a token of letters, "
+                "digits and hyphens, and a value has no control characters"
+            )
         if wanted.confirm != "kept":
             if wanted.confirm not in ("stored", "handled"):
                 raise ConfigError(f"confirm={wanted.confirm!r} is not valid; valid: 'kept', 'stored', 'handled'")

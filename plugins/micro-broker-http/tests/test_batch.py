@@ -104,7 +104,7 @@ def test_an_answer_tells_what_is_to_be_sent_again_when_and_as_which_attempt():
 def test_what_is_sent_again_says_which_attempt_it_is():
     item = encode_item(5, Message({}, b"hi"), 1.7e9, 3, True)
     [read] = decode_batch(encode_batch(PUBLISHER, [item])).items
-    delivery = read.delivery(PUBLISHER)
+    delivery = read.delivery(PUBLISHER.hex())
     assert delivery == Delivery(id=f"{PUBLISHER.hex()}-5", time=1.7e9, attempt=3, redelivered=True)
 
 

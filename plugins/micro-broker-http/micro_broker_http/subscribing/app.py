@@ -195,13 +195,14 @@ class BrokerApp:
             batch = decode_batch(body)
         except DecodeError as error:
             return await _refuse(send, 400, str(error), close=False)
+        publisher = batch.publisher.hex()
         for item in batch.items:
             _identify(item.headers, headers)
         ticket = to.take(
             [
                 (
                     (batch.publisher, item.number),
-                    Message(item.headers, item.body, peer, item.delivery(batch.publisher)),
+                    Message(item.headers, item.body, peer, item.delivery(publisher)),
                 )
                 for item in batch.items
             ]

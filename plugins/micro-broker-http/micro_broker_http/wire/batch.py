@@ -45,9 +45,9 @@ class Item(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=T
     redelivered: bool = False
     """Whether it may have been handed to one before."""
 
-    def delivery(self, publisher: bytes) -> Delivery:
-        """Return what the subscriber is told of its coming."""
-        id = f"{publisher.hex()}-{self.number}"
+    def delivery(self, publisher: str) -> Delivery:
+        """Return what the subscriber is told of its coming; ``publisher`` in hexadecimal."""
+        id = f"{publisher}-{self.number}"
         return Delivery(id=id, time=self.time, attempt=self.attempt, redelivered=self.redelivered)
 
 
