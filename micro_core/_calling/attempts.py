@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -79,20 +80,28 @@ class TargetedAttempt(Attempt):
 class Attempts:
     """The attempts of one call, one after the other.
 
-    ``request`` is the body to send, ``metadata`` goes with every attempt; ``deadline`` is that of the whole call.
+    ``request`` is the body to send, ``metadata`` goes with every attempt; ``deadline`` is that of the whole call, and
+    ``started`` when it began. What most calls never need are attributes of the class.
     """
 
-    __slots__ = (
-        "_failures", "_has_token", "_idempotent", "_last", "_latest", "_latest_began", "_maybe", "_misdirected",
-        "_retries", "_rules", "_started", "_tried", "call", "deadline", "metadata", "nodes", "pause", "request",
-        "route", "stream_deadline",
-    )  # fmt: skip
+    stream_deadline = math.inf
+    """Until when the stream may last whose opening this is."""
+    pause = 0.0
+    """Seconds to wait before the next attempt."""
+    has_token = False
+    """Whether a retry is paid for."""
+    _tried: tuple[str, ...] = ()
+    _failures: tuple[str, ...] = ()
+    _last: MicroError | None = None
+    _maybe = False
+    _misdirected = False
 
     def __init__(
         self,
         rules: AttemptRules,
         call: Call,
         nodes: NodeList,
+        started: float,
         deadline: float,
         metadata: dict[str, str],
         route: Coding,
@@ -105,35 +114,26 @@ class Attempts:
         self.metadata = metadata
         self.route = route
         self.request = request
-        self.stream_deadline = deadline
-        """Until when the stream may last whose opening this is."""
-        self.pause = 0.0
-        """Seconds to wait before the next attempt."""
         self._rules = rules
         self._idempotent = idempotent
         retries = call.options.retries
         self._retries = rules.retries if retries is None else retries
-        self._started = rules.now()
-        self._tried: list[str] = []
-        self._failures: list[str] = []
-        self._last: MicroError | None = None
-        self._maybe = False
-        self._misdirected = False
-        self._has_token = False
-        """Whether a retry is paid for."""
+        self._started = started
 
     def next(self) -> TargetedAttempt:
         """Return the next attempt, its node chosen. Raises `NoNode`, or what the last attempt raised."""
-        now = self._rules.now() if self._tried else self._started
+        tried = self._tried
+        now = self._rules.now() if tried else self._started
         if now >= self.nodes.next_due:
             for due in self.nodes.due(now):
                 self._rules.probe(self.nodes, due)
         try:
-            target = self._choose(self._tried)
+            target = self._choose(tried)
         except NoNode as nowhere:
             raise self._nowhere(nowhere) from None
-        latest = TargetedAttempt(self, target, len(self._tried), self._deadline(now), self.metadata.copy())
-        self._latest, self._latest_began = latest, now
+        deadline = self._deadline(now) if self._idempotent else self.deadline
+        self._latest_began = now
+        self._latest = latest = TargetedAttempt(self, target, len(tried), deadline, self.metadata.copy())
         return latest
 
     def _choose(self, tried: Sequence[str]) -> Target:
@@ -152,22 +152,33 @@ class Attempts:
         return target
 
     def _deadline(self, now: float) -> float:
-        """Return when an attempt ends that begins now: early where another may follow, is paid for, and has time.
+        """Return when an attempt of an idempotent call ends that begins now: early where another is paid for.
 
-        Of what is left it gets a share, but longer than the endpoint was seen to take.
+        Of what is left it gets a share, but longer than the endpoint was seen to take; the other one needs time too.
         """
-        deadline, wanted = self.deadline, self.call.options.attempt_timeout
+        deadline, seconds, slowest = self.deadline, self.call.options.attempt_timeout, self.route.slowest
         retries = self._retries - len(self._tried)
-        if not self._idempotent or retries <= 0 or (wanted is None and len(self.nodes) < 2):
+        if retries <= 0:
             return deadline
-        slowest = self.route.slowest
-        if wanted is None:
-            share = (deadline - now) / (retries + 1)
-            wanted = max(min(self._rules.attempt_timeout, share), SLOWER * slowest)
-        if now + wanted + slowest >= deadline:
+        if seconds is None:
+            if self.nodes.is_lone:
+                return deadline
+            seconds, share = self._rules.attempt_timeout, (deadline - now) / (retries + 1)
+            if share < seconds:
+                seconds = share
+            if seconds < SLOWER * slowest:
+                seconds = SLOWER * slowest
+        if now + seconds + slowest >= deadline:
             return deadline
-        self._has_token = self._has_token or self._rules.budget.spend()
-        return now + wanted if self._has_token else deadline
+        budget = self._rules.budget
+        if self.has_token:
+            pass
+        elif budget.tokens >= 1:
+            budget.tokens -= 1
+            self.has_token = True
+        else:
+            self.has_token = budget.spend()
+        return now + seconds if self.has_token else deadline
 
     def hedge(self) -> TargetedAttempt:
         """Return an attempt to make beside the one under way, at another node, for a token of the budget.
@@ -188,19 +199,13 @@ class Attempts:
     def hedge_failed(self, attempt: TargetedAttempt, error: MicroError) -> None:
         """Note what the attempt beside the first one raised."""
         self._maybe = self._maybe or error.executed is not Executed.NO
-        self._tried.append(attempt.node.id)
-        self._failures.append(f"{attempt.node.address} (hedged): {error.detail}")
+        self._tried = (*self._tried, attempt.node.id)
+        self._failures = (*self._failures, f"{attempt.node.address} (hedged): {error.detail}")
         self.ended(attempt, error)
-
-    def done(self) -> None:
-        """Give back what was not needed; nothing follows."""
-        if self._has_token:
-            self._has_token = False
-            self._rules.budget.give_back()
 
     def _spend(self) -> bool:
         """Take the token for a retry, unless one is in hand; False where the budget is used up."""
-        had, self._has_token = self._has_token, False
+        had, self.has_token = self.has_token, False
         return had or self._rules.budget.spend()
 
     def failed(self, attempt: TargetedAttempt, error: MicroError) -> None:
@@ -209,12 +214,12 @@ class Attempts:
         Returns where another one is to be made, after ``pause``; else raises what the caller shall see.
         """
         call, node, now = self.call, attempt.node, self._rules.now()
-        self._tried.append(node.id)
+        self._tried = (*self._tried, node.id)
         error.service, error.node, error.attempts = call.service, node.address, len(self._tried)
         if error.executed is Executed.YES:
             raise error
         self._maybe = self._maybe or error.executed is Executed.MAYBE
-        self._failures.append(f"{node.address} ({now - self._latest_began:.2f} s): {error.detail}")
+        self._failures = (*self._failures, f"{node.address} ({now - self._latest_began:.2f} s): {error.detail}")
         verdict = self.ended(attempt, error)
         self._misdirected = verdict is Verdict.MISDIRECTED
         self._last = error

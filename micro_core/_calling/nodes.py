@@ -79,6 +79,8 @@ class NodeList:
         """Of each version those that are not left out, until something changes."""
         self.next_due = math.inf
         """When the next node is to be probed, on the client's clock."""
+        self.is_lone = True
+        """Whether there is no second node."""
         self.synced = False
         """Whether the registry has told of all nodes that there are."""
         self.idempotent: frozenset[str] = frozenset()
@@ -156,6 +158,7 @@ class NodeList:
 
     def _forget(self) -> None:
         """Have the next pick work out its candidates anew."""
+        self.is_lone = len(self._targets) < 2
         self._ready = None
         self._healthy.clear()
         self.next_due = min((t.health.until for t in self._targets.values() if t.health.ejected), default=math.inf)

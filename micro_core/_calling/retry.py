@@ -74,7 +74,7 @@ class Budget:
     1 s refuses 71 retries, one of 10 s none.
     """
 
-    __slots__ = ("_calls", "_now", "_per_second", "_rate", "_share", "_since", "_tokens", "_window")
+    __slots__ = ("_calls", "_now", "_per_second", "_rate", "_share", "_since", "_window", "tokens")
 
     def __init__(
         self, now: Callable[[], float], *, share: float = 0.2, per_second: float = 10.0, window: float = 10.0
@@ -83,7 +83,8 @@ class Budget:
         self._share = share
         self._per_second = per_second
         self._window = window
-        self._tokens = per_second * window
+        self.tokens = per_second * window
+        """Retries that are left, as far as was worked out; the hot path takes one and gives it back by itself."""
         self._since = now()
         self._calls = 0
         self._rate = 0.0
@@ -94,16 +95,12 @@ class Budget:
 
     def spend(self) -> bool:
         """Take the token for one retry; False where the budget is used up."""
-        if self._tokens < 1:
+        if self.tokens < 1:
             self._settle()
-        if self._tokens < 1:
+        if self.tokens < 1:
             return False
-        self._tokens -= 1
+        self.tokens -= 1
         return True
-
-    def give_back(self) -> None:
-        """Take back the token of a retry that was not needed."""
-        self._tokens += 1
 
     def _settle(self) -> None:
         """Turn the calls and the time since the last retry into tokens, no more than a window's worth."""
@@ -112,5 +109,5 @@ class Budget:
         if seconds > 0:
             self._rate += (self._calls / seconds - self._rate) * (1 - math.exp(-seconds / self._window))
             most = self._window * (self._per_second + self._share * self._rate)
-            self._tokens = min(self._tokens + seconds * self._per_second + self._calls * self._share, most)
+            self.tokens = min(self.tokens + seconds * self._per_second + self._calls * self._share, most)
             self._since, self._calls = now, 0

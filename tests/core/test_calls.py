@@ -431,7 +431,7 @@ async def test_what_nobody_listens_for_is_free_however_often_it_happens() -> Non
 
     transport = ScriptedTransport(answer)
     async with calling(ScriptedRegistry(nodes(10)), transport, random=lambda: 0.0) as client:
-        client._budget._tokens = 0.0
+        client._budget.tokens = 0.0
         for _ in range(300):
             assert await client.call(hello("Charge")) == "hello"
     assert len(transport.attempts) < 1.2 * 300
@@ -467,13 +467,22 @@ async def test_an_attempt_gets_its_share_of_a_short_time_and_an_unanswered_one_c
 async def test_an_attempt_is_not_shortened_for_a_retry_that_the_budget_refuses() -> None:
     transport = ScriptedTransport(answers)
     async with calling(ScriptedRegistry(nodes(2)), transport) as client:
-        client._budget._tokens = 1.0
+        client._budget.tokens = 1.0
         await client.call(hello())
-        client._budget._tokens = 0.0
+        client._budget.tokens = 0.0
         await client.call(hello())
     first, second = (attempt.seconds for attempt in transport.attempts)
     assert first <= 1
     assert second > 3
+
+
+async def test_the_token_of_a_retry_that_is_not_needed_is_given_back() -> None:
+    transport = ScriptedTransport(answers)
+    async with calling(ScriptedRegistry(nodes(2)), transport) as client:
+        for _ in range(200):
+            await client.call(hello())
+        assert client._budget.tokens == 100
+    assert max(attempt.seconds for attempt in transport.attempts) <= 1
 
 
 async def test_an_endpoint_that_is_known_to_be_slow_gets_the_time_it_takes() -> None:
@@ -544,7 +553,7 @@ async def test_a_call_is_hedged_only_where_it_is_slow_idempotent_and_within_the_
     frozen = ScriptedTransport(freezes)
     async with calling(ScriptedRegistry(nodes(2)), frozen) as client:
         for endpoint, tokens in (("Charge", 100.0), ("Hello", -1.0)):
-            client._budget._tokens = tokens
+            client._budget.tokens = tokens
             with pytest.raises(Timeout):
                 await client.call(hello(endpoint, hedge_after=0.01, timeout=0.05, retries=0))
     assert len(frozen.attempts) == 2

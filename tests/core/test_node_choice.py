@@ -330,13 +330,6 @@ def test_the_budget_is_ten_a_second_and_a_fifth_of_the_calls() -> None:
     assert sum(budget.spend() for _ in range(200)) == 110
 
 
-def test_the_token_of_a_retry_that_is_not_needed_is_given_back() -> None:
-    budget = Budget(lambda: 0.0)
-    for _ in range(1000):
-        assert budget.spend()
-        budget.give_back()
-
-
 def test_the_budget_lets_one_frozen_node_of_three_be_retried() -> None:
     now = 0.0
     budget = Budget(lambda: now)

@@ -23,7 +23,7 @@ from micro_core._plugins.build import build
 from micro_core._runtime.runner import clock, effective_deadline
 from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import error_from_wire
-from micro_core.builtin.rpc.client_route import FramedHead, Route, route_of
+from micro_core.builtin.rpc.client_route import FADING, FramedHead, Route, route_of
 from micro_core.builtin.rpc.client_stream import RpcStream, StreamLife
 from micro_core.client import Attempt, Call, Caller, ClientDefaults, ClientStream
 from micro_core.codec import Codec
@@ -119,6 +119,7 @@ class RpcClient(Caller):
         self._selector = selector
         self._codecs = CodecSet(codecs)
         self._defaults = defaults or ClientDefaults()
+        self._proxy, self._proxy_address = self._defaults.proxy, self._defaults.proxy_address
         self._attempt_timeout = attempt_timeout
         self._random = random
         self._discovery = Discovery(registry, transport.connect, random, lookup_timeout, aperture)
@@ -165,48 +166,46 @@ class RpcClient(Caller):
         await self._opened.aclose()
 
     async def call(self, call: Call) -> Any:
-        deadline, metadata = self._bounds(call, self._defaults.timeout)
+        options, now = call.options, self._now()
+        deadline, metadata = self._bounds(call, now, self._defaults.timeout)
         route = self._route(call)
         nodes = self._known(call)
         if nodes is None:
-            nodes = await self._find(call, deadline)
+            nodes, now = await self._find(call, deadline), self._now()
         body = b"" if call.request is None else route.encode(call.request)  # docs/wire.md §3.3
-        idempotent = call.options.idempotent
-        if idempotent is None:
-            idempotent = call.endpoint in nodes.idempotent
+        idempotent = call.endpoint in nodes.idempotent if options.idempotent is None else options.idempotent
         self._budget.earn()
-        attempts = Attempts(self._rules, call, nodes, deadline, metadata, route, body, idempotent)
-        after = call.options.hedge_after
+        attempts = Attempts(self._rules, call, nodes, now, deadline, metadata, route, body, idempotent)
         try:
-            if after is None or not idempotent:
+            if options.hedge_after is None or not idempotent:
                 return await self._make(attempts)
-            return await self._make_hedged(attempts, after)
+            return await self._make_hedged(attempts, options.hedge_after)
         except Timeout:
             if self._effective_deadline() <= self._now() + CLOCK_SECONDS:
                 await anyio.sleep(CLOCK_SECONDS)  # the caller's scope is due as well, and says it in its own way
             raise
 
     async def open(self, call: Call) -> ClientStream[Any]:
-        ends, metadata = self._bounds(call, math.inf)
-        patience = call.options.open_timeout
-        deadline = min(ends, self._now() + (self._defaults.timeout if patience is None else patience))
+        now, patience = self._now(), call.options.open_timeout
+        ends, metadata = self._bounds(call, now, math.inf)
+        deadline = min(ends, now + (self._defaults.timeout if patience is None else patience))
         route = self._route(call)
         nodes = self._known(call)
         if nodes is None:
-            nodes = await self._find(call, deadline)
+            nodes, now = await self._find(call, deadline), self._now()
         self._budget.earn()
-        attempts = Attempts(self._rules, call, nodes, deadline, metadata, route, b"", False)
+        attempts = Attempts(self._rules, call, nodes, now, deadline, metadata, route, b"", False)
         attempts.stream_deadline = ends
         stream: ClientStream[Any] = await self._make(attempts)
         return stream
 
-    def _bounds(self, call: Call, timeout: float) -> tuple[float, dict[str, str]]:
+    def _bounds(self, call: Call, now: float, timeout: float) -> tuple[float, dict[str, str]]:
         """Return until when a call may take, and the metadata that goes with it."""
         if not self._open:
             raise Closed("the client is not open: use it in `async with`")
         if call.options.timeout is not None:
             timeout = call.options.timeout
-        deadline = min(self._now() + timeout, self._effective_deadline())
+        deadline = min(now + timeout, self._effective_deadline())
         context = current_context()
         if context is None:
             return deadline, call.metadata
@@ -224,16 +223,17 @@ class RpcClient(Caller):
 
     def _known(self, call: Call) -> NodeList | None:
         """Return the nodes that a call can go to, if they need not be found first."""
-        address = call.options.address or self._defaults.proxy_address
+        options = call.options
+        address = options.address or self._proxy_address
         if address:
             return self._discovery.at_address(address)
-        nodes = self._discovery.known.get(self._defaults.proxy or call.service)
-        if call.options.filters and nodes is not None and not nodes.synced:
+        nodes = self._discovery.known.get(self._proxy or call.service)
+        if options.filters and nodes is not None and not nodes.synced:
             return None  # filters judge the whole list
         return nodes
 
     async def _find(self, call: Call, deadline: float) -> NodeList:
-        service, options = self._defaults.proxy or call.service, call.options
+        service, options = self._proxy or call.service, call.options
         return await self._discovery.find(
             service, deadline, whole=bool(options.filters), wait_for_ready=options.wait_for_ready
         )
@@ -263,7 +263,9 @@ class RpcClient(Caller):
                 elif attempts.pause:
                     await anyio.sleep(attempts.pause)
         finally:
-            attempts.done()
+            if attempts.has_token:  # for a retry that was not needed
+                attempts.has_token = False
+                self._budget.tokens += 1
 
     async def _make_hedged(self, attempts: Attempts, after: float) -> Any:
         """Make a call and, where it takes longer than ``after`` seconds, at a second node as well."""
@@ -290,8 +292,9 @@ class RpcClient(Caller):
 
     async def _probe(self, nodes: NodeList, target: Target) -> None:
         """Ask a node that was left out for its health: any answer brings it back, and no call is risked for it."""
-        call, deadline = Call(nodes.service, "Debug.Health", None, Any), self._now() + PROBE_SECONDS
-        attempts = Attempts(self._rules, call, nodes, deadline, {}, self._route(call), b"", False)
+        call, now = Call(nodes.service, "Debug.Health", None, Any), self._now()
+        deadline = now + PROBE_SECONDS
+        attempts = Attempts(self._rules, call, nodes, now, deadline, {}, self._route(call), b"", False)
         attempt = TargetedAttempt(attempts, target, 0, deadline, {})
         try:
             await self._send(attempt)
@@ -334,17 +337,25 @@ class RpcClient(Caller):
             if selector.feedback and not is_open:
                 selector.finished(target.node, self._now() - started, ok)
         target.answered = now = self._now()
-        route.took(now - started)
+        if (seconds := now - started) > route.slowest:
+            route.slowest = seconds
+        else:
+            route.slowest *= FADING
         if target.health.failures or target.health.ejections:
             attempts.nodes.succeeded(target)
         return self._read(call, route, head, reply)
 
     def _check_coding(self, reply: Message, target: Target) -> None:
-        """Raise `ProtocolError` for a reply of a content type that no service has: whoever sent it is none."""
+        """Raise `ProtocolError` for a reply of a content type that no service has: whoever sent it is none.
+
+        Raises `BadRequest` where it says that the request's is unknown there.
+        """
         headers = reply.headers
         said = headers.get(b"Content-Type")
-        if not said or not reply.body or headers.get(b"Micro-Error") or is_unsupported(reply):
+        if not said or not reply.body or headers.get(b"Micro-Error"):
             return
+        if said == b"text/plain" and reply.body[:24].lower() == b"unsupported content-type":  # a Go Micro server's
+            raise BadRequest(reply.body.decode("utf-8", "replace")[:200], executed=Executed.NO)
         content_type = said.partition(b";")[0].strip().lower().decode("latin-1")
         if not self._codecs.supports_content_type(content_type):
             raise ProtocolError(
@@ -374,8 +385,6 @@ class RpcClient(Caller):
                 raise error_from_wire(text, call.options.errors)
         if error:
             raise error_from_wire(error, call.options.errors)
-        if is_unsupported(reply):
-            raise BadRequest(body.decode("utf-8", "replace")[:200], executed=Executed.NO)
         return route.decode(body)
 
     async def _open_once(self, attempt: TargetedAttempt, route: Route, now: float) -> RpcStream:
@@ -400,9 +409,3 @@ class RpcClient(Caller):
             raise
         life = StreamLife(attempt, self._selector, self._now, now)
         return RpcStream(attempt, route, head, stream, constant.framing, id, life, ends)
-
-
-def is_unsupported(reply: Message) -> bool:
-    """Tell whether a Go Micro server knows no codec for what it was sent, which it says in the body alone."""
-    says = reply.headers.get(b"Content-Type") == b"text/plain"
-    return says and reply.body[:24].lower() == b"unsupported content-type"

@@ -10,7 +10,7 @@ from micro_core.message import Headers
 from micro_core.registry import Node
 from micro_core.transport import Head
 
-__all__ = ["FramedHead", "Route", "route_of"]
+__all__ = ["FADING", "FramedHead", "Route", "route_of"]
 
 FADING = 0.99
 """What is left of the longest time with each answer that took less: a third after a hundred."""
@@ -44,10 +44,6 @@ class Route:
         """The body of a stream's first message, which servers throw away (docs/wire.md §3.4)."""
         self.slowest = 0.0
         """Seconds that the endpoint took to answer at most; what was long ago counts for less."""
-
-    def took(self, seconds: float) -> None:
-        """Note how long an answer took."""
-        self.slowest = max(seconds, FADING * self.slowest)
 
     def head(self, node: Node) -> FramedHead:
         """Return the constant headers of requests to ``node``: a legacy one gets an envelope (docs/wire.md §3.6)."""
