@@ -198,6 +198,15 @@ class ServerConformance(Suite):
             assert code_of(await served.ask(micro_service="somebody-else")) == 404
 
     @promise()
+    async def test_a_stream_is_answered_before_its_last_request(self) -> None:
+        async with self.serving() as served:
+            opened = await served.client.open(stream("Chat"))
+            for text in "abc":
+                await opened.send(text)
+                assert await opened.receive() == text.upper()
+            await opened.aclose()
+
+    @promise()
     async def test_a_stream_that_breaks_off_tells_so_behind_what_it_sent(self) -> None:
         async with self.serving() as served:
             opened = await served.client.open(stream("Break"))

@@ -216,6 +216,25 @@ class AnswersForAll(Tapped):
         return request
 
 
+class AnswersInTheEnd(Faulty):
+    """Has a handler begin when all of its requests are there."""
+
+    def change(self, handlers):
+        good = handlers["Work.Chat"]
+
+        async def chat(context, texts):
+            kept = [text async for text in texts]
+
+            async def again():
+                for text in kept:
+                    yield text
+
+            async for answer in good.function(context, again()):
+                yield answer
+
+        handlers[good.name] = replace(good, function=chat)
+
+
 class BreakingOffIsTheEnd(Faulty):
     def change(self, handlers):
         good = handlers["Work.Break"]
@@ -479,6 +498,7 @@ FAULTS = {
     "test_a_body_that_does_not_fit_is_a_bad_request": RubbishIsInternal,
     "test_a_content_type_that_nobody_codes_is_a_bad_request": UnknownIsJson,
     "test_a_call_for_another_service_is_not_found": AnswersForAll,
+    "test_a_stream_is_answered_before_its_last_request": AnswersInTheEnd,
     "test_a_stream_that_breaks_off_tells_so_behind_what_it_sent": BreakingOffIsTheEnd,
     "test_an_event_that_fails_is_told_and_the_next_one_comes": BadNewsIsGood,
     "test_an_event_is_answered_when_it_was_handled": EventsAreAnsweredAtOnce,
