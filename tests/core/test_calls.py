@@ -495,7 +495,7 @@ async def test_an_endpoint_that_is_known_to_be_slow_gets_the_time_it_takes() -> 
         for _ in range(4):
             assert await client.call(hello()) == "hello"
     first, second, *others = (attempt.seconds for attempt in transport.attempts)
-    assert first <= 0.1 < 4 < second
+    assert first < 0.1001 < 4 < second  # a difference of two clocks' readings is not exact
     assert len(others) == 3
     assert all(0.4 < seconds < 3 for seconds in others)
 
