@@ -4,7 +4,7 @@ import pytest
 
 MODULES = (
     "suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "transport_network", "codec",
-    "broker", "rpc_work", "client", "server",
+    "broker", "broker_capabilities", "broker_delivery", "broker_ends", "broker_stored", "rpc_work", "client", "server",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"micro_conformance.{module}" for module in MODULES))
 

@@ -11,13 +11,14 @@ import pytest
 from micro_conformance.broker_capabilities import CapabilityPromises
 from micro_conformance.broker_delivery import DeliveryPromises
 from micro_conformance.broker_ends import Inbox
+from micro_conformance.broker_stored import StoredPromises
 from micro_conformance.suite import SOON, promise
 from micro_core import Capability, Closed, Message, PublishError, Subscription
 
 __all__ = ["BrokerConformance", "Inbox"]
 
 
-class BrokerConformance(DeliveryPromises, CapabilityPromises):
+class BrokerConformance(DeliveryPromises, CapabilityPromises, StoredPromises):
     """Subclass it, and give ``plugin`` and ``options``. Topics begin with ``conformance-`` and a random text.
 
     What the broker names in ``offers`` is tested; what it does not name has to be refused.

@@ -23,6 +23,7 @@ class BrokerSuite(Suite):
     capabilities: ClassVar[Mapping[str, str]] = {
         "queue": "members of a queue share the messages",
         "retries": "a message whose handler failed is handled again, and a dead letter in the end",
+        "stored": "a message that is stored outlives its publisher, and nobody waits for its handlers",
         "small outbox": "`small_outbox` are options with which two messages, or a few more, fill the outbox",
     }
     registry: ClassVar[str] = "memory"
