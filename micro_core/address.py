@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 from micro_core.errors import ConfigError
+from micro_core.interfaces import addresses, route
 
 __all__ = [
     "EVERYWHERE",
@@ -28,23 +29,25 @@ _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}", re.ASCII)
 """Of labels, the last of which is no number: ``10.0.0.256`` and ``1`` are addresses that somebody mistyped."""
 _LONGEST_NAME = 253
 
+LOOPBACK = "127.0.0.1"
+
 _ELSEWHERE = ("192.0.2.1", "2001:db8::1")
 """Addresses of documentation networks: connecting a UDP socket to one sends nothing, and tells the way out."""
 
 
-def advertised(bound: str, advertise: str) -> str:
-    """Return the ``host:port`` that others shall use (docs/wire.md §1.10).
+def advertised(bound: str, advertise: str, towards: str = "") -> str:
+    """Return the ``host:port`` that others shall use (docs/wire.md §1.10), as things are now: networks come and go.
 
-    ``advertise`` (``host`` or ``host:port``, the host an IP address or a name) goes before ``bound``; an unspecified
-    host is replaced by the address of the interface that leads out of this machine, the loopback one where there is
-    none. Raises `ConfigError`.
+    ``advertise`` (``host`` or ``host:port``, the host an IP address or a name) goes before ``bound``. An unspecified
+    host is replaced by the address on the way to the IP address ``towards``, else by the one on the default route, else
+    by that of any interface that is up; where there is none, by the loopback one. Raises `ConfigError`.
     """
     host, port = split_address(bound)
     if advertise:
         host, port = split_address(advertise) if has_port(advertise) else (advertise.strip("[]"), port)
         return join_address(_host(host, advertise), port)
     if host in EVERYWHERE:
-        return join_address(_way_out(), port)
+        return join_address(_way_out(towards, both=host != "0.0.0.0"), port)
     return join_address(_host(host, bound), port)
 
 
@@ -52,6 +55,8 @@ def reach(bound: str) -> str:
     """Say who can reach an address."""
     host, _ = split_address(bound)
     if host in EVERYWHERE:
+        if is_loopback(advertised(bound, "")):
+            return "this machine only, which has no network"
         return "whoever reaches any interface of this machine"
     return "this machine only" if is_loopback(bound) else f"whoever reaches {host}"
 
@@ -146,16 +151,7 @@ def _host(host: str, shown: str) -> str:
         raise ConfigError(f"address {shown!r} is not valid: a node's host is {valid}") from error
 
 
-def _way_out() -> str:
-    import socket
-
-    for elsewhere in _ELSEWHERE:
-        family = socket.AF_INET6 if ":" in elsewhere else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((elsewhere, 9))
-                host = probe.getsockname()[0]
-        except OSError:
-            continue
-        return str(host)
-    return "127.0.0.1"
+def _way_out(towards: str, *, both: bool) -> str:
+    """Return the address by which others reach this machine, of ``both`` families or of IPv4: see `advertised`."""
+    ways = [route(elsewhere) for elsewhere in (towards, *_ELSEWHERE) if elsewhere] + addresses()
+    return next((way for way in ways if way and (both or ":" not in way) and not is_loopback(f"[{way}]:0")), LOOPBACK)

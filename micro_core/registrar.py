@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import random as _random
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Self
 
 import anyio
 
 from micro_core.errors import ConfigError, RegistryError
 from micro_core.follower import Follower
+from micro_core.interfaces import changes
 from micro_core.registry import Change, ChangeKind, Node, Record, Registry
 from micro_core.tasks import OwnedTasks
 
@@ -51,6 +53,7 @@ class Registrar:
         self._kept: dict[tuple[str, str], Kept] = {}
         """By service and node id."""
         self._followed: dict[str, anyio.CancelScope] = {}
+        self._follows_network = False
 
     def __repr__(self) -> str:
         records = set(self._kept.values())
@@ -70,14 +73,16 @@ class Registrar:
             await self.deregister(kept.record)
         await self._tasks.aclose()
 
-    async def register(self, record: Record) -> None:
+    async def register(self, record: Record, as_it_is_now: Callable[[], Record] | None = None) -> None:
         """Register ``record`` and keep it so; again with the same first node it takes the place of the one before.
+
+        ``as_it_is_now`` is asked at each renewal for the record with the same nodes, whose addresses may have changed.
 
         Returns when others can find it or, where the registry gives no answer, within some seconds: it is tried again.
         Raises `ConfigError` where it cannot be published, and `RegistryError` where waiting does not help.
         """
         kept = self._kept.get((record.name, record.nodes[0].id)) or Kept(record)
-        kept.record = record
+        kept.record, kept.as_it_is_now = record, as_it_is_now
         try:
             await self._announce(kept)
         except (ConfigError, RegistryError) as error:
@@ -87,6 +92,9 @@ class Registrar:
         except Exception as error:  # a plugin's, or of the library below
             self._failed(kept, error)
         self._kept.update({(record.name, node.id): kept for node in record.nodes})
+        if as_it_is_now is not None and not self._follows_network:
+            self._follows_network = True
+            self._tasks.start_soon(self._follow_network)
         if not kept.keeping:
             kept.keeping = True
             self._tasks.start_soon(self._keep, kept)
@@ -116,6 +124,7 @@ class Registrar:
     async def _announce(self, kept: Kept) -> None:
         """Register a record, bounded in time. Raises what the registry does."""
         with anyio.move_on_after(ANSWER_SECONDS):
+            kept.update()
             await self._registry.register(kept.record, ttl=self._ttl)
             if kept.failures:
                 log.info("%s is registered in registry %s again", kept.record.name, self._registry.name)
@@ -164,6 +173,14 @@ class Registrar:
             error,
         )
 
+    async def _follow_network(self) -> None:
+        """Register what is told by an address that has changed at once, where the system tells of it."""
+        async with aclosing(changes()) as told:
+            async for _ in told:
+                for kept in set(self._kept.values()):
+                    if kept.is_outdated:
+                        kept.due.set()
+
     def _follow(self, name: str) -> None:
         if name not in self._followed:
             scope = self._followed[name] = anyio.CancelScope()
@@ -210,6 +227,7 @@ class Kept:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.as_it_is_now: Callable[[], Record] | None = None
         self.scope = anyio.CancelScope()
         self.ended = anyio.Event()
         self.due = anyio.Event()
@@ -220,3 +238,17 @@ class Kept:
         """How often it was lost since it was last renewed by the clock."""
         self.keeping = False
         self.contested = False
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the record says what is no longer true."""
+        return self.as_it_is_now is not None and self.as_it_is_now() != self.record
+
+    def update(self) -> None:
+        """Have the record say what is true now; an address that has changed is logged."""
+        if self.as_it_is_now is None:
+            return
+        before, self.record = self.record, self.as_it_is_now()
+        for old, new in zip(before.nodes, self.record.nodes, strict=True):
+            if old.address != new.address:
+                log.info("%s is at %s now, no longer at %s", self.record.name, new.address, old.address)

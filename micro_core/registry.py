@@ -100,6 +100,13 @@ class Registry(ABC):
     name: ClassVar[str]
     """The entry point's name, published in the metadata of nodes."""
 
+    @property
+    def address_towards(self) -> str:
+        """The IP address of the server, where there is one: who listens on all interfaces is told to others by the
+        address on the way there. Empty, as by default, where there is no server or it is known by a name alone.
+        """
+        return ""
+
     @abstractmethod
     async def register(self, record: Record, *, ttl: float = 60.0) -> None:
         """Publish the nodes of ``record``, all of them, for ``ttl`` seconds (0: until deregistered).

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 import anyio
+from msgspec.structs import replace
 
 from micro_core._app.assembly import Parts, load_parts, load_settings
 from micro_core._app.client import Client
@@ -22,7 +23,7 @@ from micro_core._app.handlers import camel_case, endpoint_of, handler_of, with_c
 from micro_core._app.subscribers import Subscriber, SubscriberOptions, Subscribers
 from micro_core._plugins.host import PluginHost
 from micro_core._wire.codec_set import CodecSet
-from micro_core.address import advertised, reach
+from micro_core.address import advertised, is_loopback, reach
 from micro_core.broker import Broker, Subscription
 from micro_core.client import Caller
 from micro_core.codec import Codec
@@ -348,8 +349,9 @@ class Service:
                 await stack.enter_async_context(self._subscribed(parts, subscription, tasks))
             record = self._record(parts, server, running)
             self._running, self._node = running, record.nodes[0]
+            self._warn_of_loopback(running, record.nodes[0])
             stack.callback(self._stopped)
-            await stack.enter_async_context(self._registered(parts, record))
+            await stack.enter_async_context(self._registered(parts, record, running))
             log.info("%s serves at %s, for %s", self.name, running.address, reach(running.address))
             stack.push_async_callback(self._call_all_hooks, "before_stop")
             await self._call_hooks("after_start")
@@ -413,11 +415,9 @@ class Service:
     def _record(self, parts: Parts, server: Server, running: Running) -> Record:
         settings = parts.settings
         metadata = {**server.metadata, "registry": parts.registry.name, "broker": settings.broker.name, "micro": "1"}
-        with _setting_told(settings, "server_advertise"):
-            address = advertised(running.address, settings.server_advertise)
         node = Node(
             id=f"{self.name}-{settings.server_id or uuid.uuid4().hex[:12]}",
-            address=address,
+            address=self._address_now(parts, running),
             metadata={**metadata, **settings.server_metadata},
         )
         handlers = sorted(self._handlers.values(), key=lambda handler: handler.name)
@@ -427,13 +427,34 @@ class Service:
             name=self.name, version=settings.server_version or "latest", nodes=(node,), endpoints=tuple(endpoints)
         )
 
+    def _address_now(self, parts: Parts, running: Running) -> str:
+        settings = parts.settings
+        with _setting_told(settings, "server_advertise"):
+            return advertised(running.address, settings.server_advertise, parts.registry.address_towards)
+
+    def _warn_of_loopback(self, running: Running, node: Node) -> None:
+        if is_loopback(node.address) and not is_loopback(running.address):
+            log.warning(
+                "%s listens on %s, but is registered as %s, for this machine only: no other interface is up; "
+                "it is registered anew when one is",
+                self.name,
+                running.address,
+                node.address,
+            )
+
     @asynccontextmanager
-    async def _registered(self, parts: Parts, record: Record) -> AsyncIterator[None]:
+    async def _registered(self, parts: Parts, record: Record, running: Running) -> AsyncIterator[None]:
         """Be in the registry; one that is down holds nothing up."""
         settings = parts.settings
         keeping = Registrar(parts.registry, ttl=settings.register_ttl, interval=settings.register_interval)
         async with keeping as registrar:
-            await registrar.register(record)
+
+            def as_it_is_now() -> Record:
+                node = replace(record.nodes[0], address=self._address_now(parts, running))
+                self._node = node if self._running is running else self._node
+                return replace(record, nodes=(node,))
+
+            await registrar.register(record, as_it_is_now)
             try:
                 yield
             finally:

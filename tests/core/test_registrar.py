@@ -220,3 +220,16 @@ async def test_services_of_an_emptied_registry_can_be_called_within_a_second() -
         with anyio.fail_after(1):
             assert await client.call("greeter", "Debug.Health", {}, dict) == {"status": "ok"}
         assert greeter.node.id
+
+
+async def test_an_address_that_has_changed_is_told_at_the_next_renewal(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "micro.registry")
+    moved = replace(GREETER, nodes=(replace(GREETER.nodes[0], address="10.0.0.9:80"),))
+    now = [GREETER]
+    async with Troubled() as registry, Registrar(registry, interval=0.02) as keeper:
+        await keeper.register(GREETER, lambda: now[0])
+        assert await registry.lookup("greeter") == [GREETER]
+        now[0] = moved
+        await registry.until_registered(registry.registered + 2)
+        assert await registry.lookup("greeter") == [moved]
+    assert f"greeter is at 10.0.0.9:80 now, no longer at {GREETER.nodes[0].address}" in caplog.messages

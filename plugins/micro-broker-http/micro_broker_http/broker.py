@@ -8,10 +8,12 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
+from msgspec.structs import replace
 
 from micro_broker_http.settings import Settings
 from micro_broker_http.subscribing.address import bind, bound_address
@@ -27,6 +29,7 @@ from micro_core import (
     ConfigError,
     Publication,
     PublishStats,
+    Record,
     Registry,
     Subscription,
     Tls,
@@ -112,7 +115,7 @@ class HttpBroker(Broker):
         self._tasks = OwnedTasks()
         self._listener: Listener | None = None
         self._publisher: Publisher | None = None
-        self._url = ""
+        self._bound = self._url = ""
         self._opened = False
         self._closed = False
 
@@ -126,7 +129,8 @@ class HttpBroker(Broker):
         self._opened = True
         listening = await bind(self._address)
         try:
-            self._url = advertised(bound_address(listening), self._advertise)
+            self._bound = bound_address(listening)
+            self._url = self._address_now()
         except ConfigError:
             listening.close()
             raise
@@ -173,7 +177,7 @@ class HttpBroker(Broker):
         workers = Workers(inbox, subscription.concurrency)
         try:
             for record in published:
-                await self._registrar.register(record)
+                await self._registrar.register(record, partial(self._as_it_is_now, record))
                 directory.apply(Change(kind=ChangeKind.UPDATE, record=record))
             workers.start(self._tasks)
             yield
@@ -193,6 +197,13 @@ class HttpBroker(Broker):
             if id not in self._app.inboxes:
                 return id
         return node_id(subscription.topic, secrets.token_hex(5))
+
+    def _address_now(self) -> str:
+        return advertised(self._bound, self._advertise, self._registry.address_towards)
+
+    def _as_it_is_now(self, record: Record) -> Record:
+        self._url = self._address_now()
+        return replace(record, nodes=tuple(replace(node, address=self._url) for node in record.nodes))
 
     async def flush(self) -> int:
         return 0 if self._publisher is None else await self._publisher.flush()

@@ -122,7 +122,8 @@ class MdnsRegistry(Registry):
         return self._peer, self._thread
 
     async def _open(self) -> None:
-        self._peer = Peer(self._interfaces or addresses(), self._dialects, self._timeout)
+        interfaces = self._interfaces or addresses()
+        self._peer = Peer(interfaces, self._dialects, self._timeout, None if self._interfaces else addresses)
 
     async def _close(self) -> None:
         peer, self._peer = self._peer, None

@@ -69,6 +69,15 @@ class _Engine:
             self._goodbye(info)
             self._say(label, asyncio.ensure_future(self._more_goodbyes(info)))
 
+    async def stop(self) -> None:
+        """Stop without a goodbye."""
+        for label in list(self.said):
+            self._hush(label)
+        for info in self.infos.values():
+            self.zeroconf.registry.async_remove(info)
+        self.infos.clear()
+        await self.close()
+
     async def close(self) -> None:
         from zeroconf.asyncio import AsyncZeroconf
 
@@ -123,6 +132,11 @@ class Responder:
         """Take an instance back; the first goodbye has left when this returns."""
         for engine in self._engines.values():
             engine.remove(label)
+
+    async def stop(self) -> None:
+        """Stop the engines without a goodbye: what they told goes on being true."""
+        await asyncio.gather(*(engine.stop() for engine in self._engines.values()))
+        self._engines.clear()
 
     async def close(self) -> None:
         """Say goodbye for what is left and stop the engines."""

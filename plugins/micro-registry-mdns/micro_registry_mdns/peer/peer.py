@@ -7,9 +7,10 @@ import logging
 import math
 import random
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from typing import Any
 
-from micro_core import SYNC, Change, DecodeError, Record
+from micro_core import SYNC, Change, DecodeError, Record, RegistryError
 from micro_registry_mdns.net.pacing import Address, PacedSender
 from micro_registry_mdns.net.sockets import Sockets
 from micro_registry_mdns.peer.catalogue import Catalogue
@@ -42,7 +43,17 @@ def host_name() -> str:
 class Peer:
     """One party on the multicast group."""
 
-    def __init__(self, interfaces: Sequence[str], dialects: Collection[str], timeout: float) -> None:
+    def __init__(
+        self,
+        interfaces: Sequence[str],
+        dialects: Collection[str],
+        timeout: float,
+        interfaces_now: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        """Speak on ``interfaces``, and on those of ``interfaces_now`` whenever they have changed."""
+        self._tried = frozenset(interfaces)
+        self._interfaces_now = interfaces_now
+        self._moving = asyncio.Lock()
         self._dialects = dialects
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
@@ -52,7 +63,7 @@ class Peer:
         self._listed: dict[str, float] = {}
         """Names of services, and when the listing last had them."""
         self._ends: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
         self._paced = PacedSender()
         self._sockets = Sockets(interfaces, self._heard, self._answered)
         self._publisher = Publisher(self._sockets, self._paced, host_name())
@@ -70,6 +81,7 @@ class Peer:
 
     async def publish(self, publications: Sequence[Publication], ttl: float) -> None:
         """Publish nodes, or what changed of them, until ``ttl`` seconds have passed. Raises `RegistryError`."""
+        await self._follow_interfaces()
         for publication in publications:
             await self._publisher.put(publication, anew=not self._catalogue.knows(*publication.key))
             self._end_after(ttl, publication.key)
@@ -93,9 +105,36 @@ class Peer:
 
     def _end(self, key: tuple[str, str]) -> None:
         _log.warning("node %s of service %s was not renewed in time and is withdrawn", key[1], key[0])
-        ending = self._loop.create_task(self.withdraw([key]))
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        self._start(self.withdraw([key]))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._working.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("work of the mdns registry failed", exc_info=error)
+
+    async def _follow_interfaces(self) -> None:
+        """Speak where there are networks now: they come, go and change their addresses."""
+        async with self._moving:
+            now = frozenset(self._interfaces_now()) if self._interfaces_now is not None else self._tried
+            if now == self._tried:
+                return
+            try:
+                sockets = Sockets(sorted(now), self._heard, self._answered)
+            except RegistryError as error:
+                _log.debug("%s", error)
+                return
+            self._tried = now
+            before, self._sockets = self._sockets, sockets
+            before.close()
+            _log.info("multicast DNS is spoken on %s now", ", ".join(sockets.interfaces))
+            await self._publisher.move(sockets)
+            for service in set(self._watchers.values()):
+                self._ask_for_watched(service)
 
     # ------------------------------------------------------------------------------------------------- asking
 
@@ -163,6 +202,8 @@ class Peer:
         self._watchers.clear()
         for timer in (*self._timers, *self._ends.values()):
             timer.cancel()
+        for task in list(self._working):
+            task.cancel()
         try:
             await self._publisher.close()
         finally:
@@ -253,6 +294,7 @@ class Peer:
         self._tell(self._catalogue.expire(now))
         self._listed = {name: heard for name, heard in self._listed.items() if now - heard < LIFETIME}
         self._timers[0] = self._loop.call_later(_SWEEP, self._sweep)
+        self._start(self._follow_interfaces())
 
     def _refresh(self) -> None:
         """Ask again for what is watched, so that nodes which went without a goodbye are told from those still there."""

@@ -65,6 +65,17 @@ class Publisher:
         """Return whether a node, service and id, is published here."""
         return key in self._published
 
+    async def move(self, sockets: Sockets) -> None:
+        """Go on publishing through other sockets, to networks that may not know of anything yet."""
+        async with self._turn:
+            self._sockets = sockets
+            before, self._responder = self._responder, bonjour.Responder(sockets.interfaces)
+            await before.stop()
+            for publication in self._published.values():
+                if publication.entry is not None:
+                    self._repeat(publication.key, publication.entry, gomicro.announcement, _ANNOUNCED_AFTER)
+                await self._put_dnssd(publication, None)
+
     async def remove(self, keys: Sequence[tuple[str, str]]) -> None:
         """Take nodes back; the first goodbyes have left when this returns."""
         async with self._turn:
