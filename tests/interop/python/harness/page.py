@@ -5,6 +5,7 @@ Usage: python page.py prints it; with --write it goes into the page, with --chec
 
 import ast
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,15 @@ def matrix() -> str:
     heads = [f"{NAMES[client]} → {NAMES[server]}" for client, server in PAIRS]
     lines = [f"| case | codecs | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
     lines += [_row(case) for case in CASES]
-    lines += ["", *(f"{number}. {each.reason}" for number, each in enumerate(DEVIATIONS, 1))]
+    lines += ["", *(_wrapped(f"{number}. ", each.reason) for number, each in enumerate(DEVIATIONS, 1))]
     lines += ["", "| what cannot be run here | tried with bytes made by hand |", "|---|---|", *_made_by_hand()]
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(mark: str, text: str) -> str:
+    return textwrap.fill(
+        mark + text, 120, subsequent_indent=" " * len(mark), break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _made_by_hand() -> Iterator[str]:
