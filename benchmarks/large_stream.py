@@ -23,7 +23,7 @@ from micro_core import Client, Service
 PIECE = b"x" * (64 << 10)
 PAUSE_EVERY = 512
 """Pieces between two pauses: 32 MiB."""
-SETTINGS = {"MICRO_REGISTRY": "static://?large=127.0.0.1:1", "MICRO_TRANSPORT": "http://?alpn=h2"}
+SETTINGS = {"MICRO_REGISTRY": "static://?large=127.0.0.1:1", "MICRO_TRANSPORT": "http://?protocols=h2"}
 NAME = "large"
 
 

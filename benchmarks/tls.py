@@ -60,7 +60,7 @@ def ways(folder: str) -> dict[str, dict[str, str]]:
     found = {"on_micro:clear": {"BENCHMARKED_SERVICE": f"{SERVICE}-clear"}}
     found[US] = tls | {"BENCHMARKED_SERVICE": f"{SERVICE}-tls"}
     for name, protocols in PROTOCOLS.items():
-        own = {"BENCHMARKED_SERVICE": f"{SERVICE}-{name}", "MICRO_TRANSPORT": f"http://?alpn={protocols}"}
+        own = {"BENCHMARKED_SERVICE": f"{SERVICE}-{name}", "MICRO_TRANSPORT": f"http://?protocols={protocols}"}
         found[f"on_micro:{name}"] = tls | own
     grpc = [GRPCIO, *([GRPC_GO] if has_go() else [])]
     return found | {peer: {"BENCHMARKED_CERTIFICATES": folder} for peer in grpc}

@@ -127,7 +127,7 @@ async def client_of(*connections: Said) -> AsyncIterator[Client]:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, serve)
         address = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
-        async with Client(registry=f"static://?golden={address}", transport="http://?multiplex=off") as client:
+        async with Client(registry=f"static://?golden={address}", transport="http://?protocols=http/1.1") as client:
             yield client
         tasks.cancel_scope.cancel()
 

@@ -131,14 +131,14 @@ async def asked(carrier: str, handled: list[str], authority: Any) -> AsyncIterat
         carriers = {
             "HTTP/1.1": lambda: by_http(f"http://{address}/"),
             "HTTP/2": lambda: by_http(f"https://{address}/", ssl.create_default_context(cafile=authority.file)),
-            "multiplexed": lambda: by_channel(address, HttpTransport(), {"micro": "1", "protocol": "mucp"}),
+            "a channel": lambda: by_channel(address, HttpTransport(), {"micro": "1", "protocol": "mucp"}),
             "memory": lambda: by_channel(address, MemoryTransport(network=network), {}),
         }
         async with carriers[carrier]() as send:
             yield send
 
 
-CARRIERS = ["HTTP/1.1", "HTTP/2", "multiplexed", "memory"]
+CARRIERS = ["HTTP/1.1", "HTTP/2", "a channel", "memory"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -158,7 +158,7 @@ async def test_no_way_of_naming_what_is_asked_for_goes_round_the_guards(carrier:
 
 
 @pytest.mark.parametrize("way", STREAMS)
-@pytest.mark.parametrize("carrier", ["multiplexed", "memory"])
+@pytest.mark.parametrize("carrier", ["a channel", "memory"])
 async def test_no_way_of_opening_a_stream_goes_round_the_guards(carrier: str, way: str, authority: Any) -> None:
     headers, body = STREAMS[way]
     handled: list[str] = []
@@ -169,7 +169,7 @@ async def test_no_way_of_opening_a_stream_goes_round_the_guards(carrier: str, wa
         assert len(handled) == 1
 
 
-@pytest.mark.parametrize("carrier", ["multiplexed", "memory"])
+@pytest.mark.parametrize("carrier", ["a channel", "memory"])
 async def test_a_stream_that_begins_with_its_end_is_closed(carrier: str, authority: Any) -> None:
     handled: list[str] = []
     headers = {**JSON, "Micro-Endpoint": "Admin.Delete", "Micro-Stream": "1", "Micro-Id": "1", "Micro-Error": "EOS"}

@@ -50,6 +50,7 @@ class TransportConformance(StreamPromises, NetworkPromises):
     kind = "transport"
     capabilities: ClassVar[Mapping[str, str]] = {
         "multiplexing": "many calls share a connection",
+        "ids": "the id of a call is its header Micro-Id",
         "cancel": "the peer is told that nobody waits any more",
         "lingering": "who stops accepting takes new calls on the connections there are",
         "network": "it speaks TCP, so that a proxy can stand between both ends",
@@ -101,7 +102,7 @@ class TransportConformance(StreamPromises, NetworkPromises):
                 ends.peer.answer(request)
         assert replies == {number: b"%d" % number for number in range(200)}
 
-    @promise()
+    @promise(needs="ids")
     async def test_the_id_goes_out_as_micro_id_and_comes_back(self) -> None:
         async with self.ends() as ends:
             reply = await ends.call(id=4711)

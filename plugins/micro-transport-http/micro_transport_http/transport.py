@@ -1,4 +1,4 @@
-"""The transport: channels and listeners over HTTP/1.1, on whatever event loop it is opened."""
+"""The transport: channels and listeners over HTTP, on whatever event loop it is opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import anyio
 
@@ -17,7 +17,6 @@ from micro_core.tls import HANDSHAKE_SECONDS
 
 from .client.channel import GO_REST_SECONDS, HttpChannel
 from .client.connecting import ClientOptions, Connector
-from .http1.parser import MUX
 from .io.addresses import dialled
 from .io.asyncio_driver import AsyncioDriver
 from .io.link import Driver
@@ -27,39 +26,36 @@ from .server.listener import HttpListener
 
 __all__ = ["HttpTransport"]
 
-_KNOWN = (MUX.decode(), "h2", "http/1.1")
-"""What can be spoken under TLS (docs/protocol.md §2.1)."""
+_KNOWN = ("h2", "http/1.1")
+"""What can be spoken, by the names that ALPN has for it (docs/protocol.md §2)."""
 
-_GO = ("http/1.1",)
+_HTTP1 = ("http/1.1",)
 
 _ASK_AGAIN_SECONDS = 60.0
 _REMEMBERED = 10_000
 
 
 class HttpTransport(Transport):
-    """Calls over pooled or multiplexed connections, streams over connections of their own (docs/protocol.md §2)."""
+    """Calls and streams over HTTP/2 with peers of ours, over HTTP/1.1 with all others (docs/protocol.md §2)."""
 
     name: ClassVar[str] = "http"
 
     def __init__(
         self,
         *,
-        multiplex: Literal["auto", "off"] = "auto",
         pool_size: int = 100,
         pool_ttl: float = 60.0,
         dial_timeout: float = 5.0,
         reply_headers: int = 1024 * 1024,
         reply_body: int = 4 * 1024 * 1024,
         native: bool = True,
-        alpn: Sequence[str] = _KNOWN,
+        protocols: Sequence[str] = _KNOWN,
         handshake_timeout: float = HANDSHAKE_SECONDS,
         origins: Sequence[str] = (),
         hosts: Sequence[str] = (),
         tls: Tls | None = None,
     ) -> None:
         """Say how to call and listen; the README of this distribution explains each option."""
-        if multiplex not in ("auto", "off"):
-            raise ConfigError(f"multiplex={multiplex!r} is not valid; it is auto or off")
         for option, kept in (("pool_size", pool_size), ("pool_ttl", pool_ttl)):
             if not kept >= 0:
                 raise ConfigError(f"{option}={kept!r} is not valid; it must be 0, which keeps no connection, or more")
@@ -70,12 +66,11 @@ class HttpTransport(Transport):
         ):
             if not value > 0:
                 raise ConfigError(f"{option}={value!r} is not valid; it must be more than 0")
-        if not alpn or len(set(alpn)) != len(alpn) or not set(alpn) <= set(_KNOWN):
+        if not protocols or len(set(protocols)) != len(protocols) or not set(protocols) <= set(_KNOWN):
             raise ConfigError(
-                f"alpn={','.join(alpn)} is not valid; write some of {','.join(_KNOWN)}, the preferred first"
+                f"protocols={','.join(protocols)} is not valid; write some of {','.join(_KNOWN)}, the preferred first"
             )
-        self._multiplex = multiplex == "auto"
-        self._protocols = tuple(one for one in alpn if self._multiplex or one != MUX.decode())
+        self._protocols = tuple(protocols)
         self._native = native
         self._door = Door(origins=origins, hosts=hosts)
         self._handshake_timeout = handshake_timeout
@@ -136,19 +131,18 @@ class HttpTransport(Transport):
         return self._calling_tls
 
     def connect(self, node: Node) -> Channel:
-        """Return a channel of its own for each call: what is pooled and multiplexed is the channel's."""
+        """Return a channel of its own for each call: the pool of connections is the channel's."""
         host, port = dialled(node.address)
         address = join_address(host, port)
-        # A node with metadata that does not name our protocol is a Go peer, and never asked (docs/protocol.md §1).
+        # A node with metadata that does not name our protocol is a Go peer: HTTP/1.1 (docs/protocol.md §1).
         is_ours = "micro" in node.metadata or not node.metadata
         tls = self._tls_for(node, address)
-        protocols = self._protocols if is_ours else _GO
-        asks = is_ours and (self._multiplex if tls is None else protocols != _GO)
+        protocols = self._protocols if is_ours else _HTTP1
 
-        def may_ask(now: float) -> bool:
-            return asks and now >= self._refused.get(address, now)
+        def may_share(now: float) -> bool:
+            return protocols != _HTTP1 and now >= self._refused.get(address, now)
 
-        def refused_asking(now: float) -> None:
+        def refused_sharing(now: float) -> None:
             if len(self._refused) >= _REMEMBERED:
                 self._refused.clear()
             self._refused[address] = now + _ASK_AGAIN_SECONDS
@@ -158,8 +152,8 @@ class HttpTransport(Transport):
             connector,
             self._options,
             rest=0.0 if "micro" in node.metadata else GO_REST_SECONDS,
-            may_ask=may_ask,
-            refused_asking=refused_asking,
+            may_share=may_share,
+            refused_sharing=refused_sharing,
             closed=self._channels.discard,
         )
         self._channels.add(channel)
@@ -182,7 +176,7 @@ class HttpTransport(Transport):
             address,
             receive,
             limits,
-            multiplex=self._multiplex,
+            speaks_http2="h2" in self._protocols,
             door=self._door,
             tls=self._listening_tls,
             handshake_timeout=self._handshake_timeout,

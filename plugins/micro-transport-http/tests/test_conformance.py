@@ -17,24 +17,36 @@ ON_ASYNCIO = {
 
 
 CLEAR_TEXT = {"integrity": "clear text has no checksum of its own"}
-SHARED = {"silence": "a shared connection whose calls time out is not given up yet"}
+OVER_HTTP2 = {
+    "ids": "each call is a stream, and that has a number of its own",
+    "lingering": "HTTP/2 has GOAWAY for it, and callers go elsewhere",
+}
 
 
-class TestMultiplexed(TransportConformance):
+class TestHttp2(TransportConformance):
     plugin = HttpTransport
-    missing = {**CLEAR_TEXT, **SHARED}
+    missing = OVER_HTTP2 | CLEAR_TEXT
 
 
 class TestOneCallAtATime(TransportConformance):
     plugin = HttpTransport
-    options = {"multiplex": "off"}
-    missing = {"multiplexing": "switched off", **CLEAR_TEXT}
+    options = {"protocols": ("http/1.1",)}
+    missing = CLEAR_TEXT | {"multiplexing": "switched off"}
 
 
 class TestPortable(TransportConformance):
     plugin = HttpTransport
     options = {"native": False}
-    missing = {**ON_ASYNCIO, **CLEAR_TEXT, **SHARED}
+    missing = OVER_HTTP2 | ON_ASYNCIO | CLEAR_TEXT
+
+
+class TestTowardsGo(TransportConformance):
+    """A node that does not say it is one of ours."""
+
+    plugin = HttpTransport
+    node_metadata = {"protocol": "mucp"}
+    own_metadata = False
+    missing = CLEAR_TEXT | {"multiplexing": "Go Micro answers one call at a time"}
 
 
 class TestUnderTls(TransportConformance):
@@ -42,9 +54,9 @@ class TestUnderTls(TransportConformance):
 
     plugin = HttpTransport
     node_metadata = {"micro": "1"}
-    missing = SHARED
     native: ClassVar[bool] = True
-    alpn: ClassVar[tuple[str, ...]] = ("micro-mux", "http/1.1")
+    protocols: ClassVar[tuple[str, ...]] = ("h2", "http/1.1")
+    missing = OVER_HTTP2
 
     @pytest.fixture(autouse=True)
     def _certificates(self, authority: Any) -> None:
@@ -52,19 +64,14 @@ class TestUnderTls(TransportConformance):
         self.tls = Tls(cert=cert, key=key, ca=authority.file, client_ca=authority.file)
 
     def transport(self) -> HttpTransport:
-        return HttpTransport(native=self.native, tls=self.tls, alpn=self.alpn)
+        return HttpTransport(native=self.native, tls=self.tls, protocols=self.protocols)
 
 
 class TestPortableUnderTls(TestUnderTls):
     native = False
-    missing = {**ON_ASYNCIO, **SHARED}
+    missing = OVER_HTTP2 | ON_ASYNCIO
 
 
-class TestOverHttp2(TestUnderTls):
-    alpn = ("h2", "http/1.1")
-    missing = {"lingering": "HTTP/2 has GOAWAY for it, and callers go elsewhere", **SHARED}
-
-
-class TestPortableOverHttp2(TestOverHttp2):
-    native = False
-    missing = {**TestOverHttp2.missing, **ON_ASYNCIO}
+class TestHttp1UnderTls(TestUnderTls):
+    protocols = ("http/1.1",)
+    missing = {"multiplexing": "switched off"}

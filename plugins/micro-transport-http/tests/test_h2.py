@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import shutil
 import ssl
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-import anyio.streams.tls
 import httpx
 import pytest
 
-from micro_core import Closed, ConnectFailed, Executed, Head, LimitExceeded, Limits, Node, Timeout, Tls
+from micro_core import Closed, ConnectFailed, ConnectionLost, Executed, Head, LimitExceeded, Limits, Node, Timeout, Tls
 from micro_transport_http import HttpTransport
-from micro_transport_http.client.http2 import H2Client
+from micro_transport_http.client.http2 import Http2Client
+from micro_transport_http.http2 import frames, silence
+from micro_transport_http.http2.writing_blocks import BlockWriter
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +37,8 @@ def ends(open_transport: Any, tls: Tls, echo: Any) -> Any:
     """Open a channel over HTTP/2 and the listener that it leads to."""
 
     @asynccontextmanager
-    async def opened(receive: Any = echo, limits: Limits | None = None, alpn: Any = ("h2",)) -> AsyncIterator[Any]:
-        async with open_transport(tls=tls, alpn=alpn) as transport:
+    async def opened(receive: Any = echo, limits: Limits | None = None, protocols: Any = ("h2",)) -> AsyncIterator[Any]:
+        async with open_transport(tls=tls, protocols=protocols) as transport:
             async with transport.listen("127.0.0.1:0", receive, limits or Limits()) as listener:
                 channel = transport.connect(Node(id="n", address=listener.address, metadata=OURS))
                 yield channel, listener
@@ -71,20 +70,15 @@ async def test_calls_share_one_connection_and_a_stream_each(ends: Any, head: Any
             tasks.start_soon(channel.call, head, number + 1, {}, b"x", math.inf)
         await anyio.lowlevel.checkpoint()
         await channel.call(head, 100, {}, b"x", math.inf)
-        assert [type(connection) for connection in channel._pool._connections] == [H2Client]
+        assert [type(connection) for connection in channel._pool._connections] == [Http2Client]
 
 
 @pytest.mark.parametrize(
-    ("alpn", "spoken"),
-    [
-        (("h2", "micro-mux"), "h2"),
-        (("micro-mux", "h2"), "micro-mux"),
-        (("h2", "http/1.1"), "h2"),
-        (("http/1.1",), "http/1.1"),
-    ],
+    ("protocols", "spoken"),
+    [(("h2", "http/1.1"), "h2"), (("http/1.1", "h2"), "http/1.1"), (("http/1.1",), "http/1.1")],
 )
-async def test_the_order_of_protocols_is_a_setting(ends: Any, head: Any, alpn: Any, spoken: str) -> None:
-    async with ends(alpn=alpn) as (channel, _):
+async def test_the_order_of_protocols_is_a_setting(ends: Any, head: Any, protocols: Any, spoken: str) -> None:
+    async with ends(protocols=protocols) as (channel, _):
         await channel.call(head, 1, {}, b"x", math.inf)
         assert [connection.link.protocol for connection in channel._pool._connections] == [spoken]
 
@@ -170,38 +164,55 @@ async def test_a_slow_reader_stops_the_writer_and_little_lies_in_between(ends: A
         await stream.aclose()
 
 
-async def test_a_peer_that_owes_an_answer_and_is_silent_is_asked_and_given_up(
-    open_transport: Any, tls: Tls, head: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["call", "stream"])
+async def test_a_peer_that_owes_something_and_is_silent_is_asked_and_given_up(
+    open_transport: Any, head: Head, peer: Any, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    from h2.config import H2Configuration
-    from h2.connection import H2Connection
+    monkeypatch.setattr(silence, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr("micro_transport_http.client.http2.LOOK_SECONDS", 0.1)
+    heard, all_heard = b"", anyio.Event()
 
-    from micro_transport_http.client import http2
+    async def frozen(raw: Any) -> None:
+        nonlocal heard
+        await raw.send(frames.settings({frames.Setting.MICRO: 1}))
+        heard = await raw.rest()
+        all_heard.set()
 
-    monkeypatch.setattr(http2, "_PING_SECONDS", 0.2)
-    context, pings = tls.for_server(["h2"]), []
+    async with open_transport() as transport, peer(frozen) as address:
+        channel = transport.connect(Node(id="n", address=address, metadata=OURS))
 
-    async def frozen(stream: Any) -> None:
-        under = await anyio.streams.tls.TLSStream.wrap(stream, server_side=True, ssl_context=context)
-        peer = H2Connection(H2Configuration(client_side=False))
-        peer.initiate_connection()
-        await under.send(peer.data_to_send())
-        try:
-            while True:
-                data = await under.receive()
-                pings.append(b"micro-up" in data)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, ssl.SSLError):
-            await anyio.aclose_forcefully(under)
-
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, frozen)
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        async with open_transport(tls=tls, alpn=("h2",)) as transport:
-            channel = transport.connect(Node(id="n", address=f"127.0.0.1:{port}", metadata=OURS))
-            with anyio.fail_after(5), pytest.raises(Exception, match="went away"):
+        async def wait_for_it() -> None:
+            if what == "call":
                 await channel.call(head, 1, {}, b"x", math.inf)
-        tasks.cancel_scope.cancel()
-    assert any(pings)
+            else:
+                stream = await channel.open_stream(math.inf)
+                await stream.send(head, STREAM, b"x")
+                await stream.receive()
+
+        with anyio.fail_after(5), pytest.raises(ConnectionLost, match="went away"):
+            await wait_for_it()
+        await transport.aclose()
+        with anyio.fail_after(5):
+            await all_heard.wait()
+    assert b"micro-up" in heard
+
+
+async def test_a_caller_that_is_silent_while_its_call_is_under_way_is_asked_and_given_up(
+    open_transport: Any, dial: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "ASK_SECONDS", 0.3)
+    held = Held()
+    async with open_transport() as transport:
+        limits = Limits(header_seconds=0.4)  # a listener looks four times as often
+        async with transport.listen("127.0.0.1:0", held, limits) as listener, dial(listener.address) as raw:
+            writer = BlockWriter([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/")])
+            block = writer.message(Head({}), {})
+            await raw.send(frames.PREFACE, frames.settings({}), frames.message_frames(1, block, b"x"))
+            with anyio.fail_after(5):
+                await held.arrived.wait()
+                heard = await raw.rest()
+                await held.abandoned.wait()
+    assert b"micro-up" in heard
 
 
 @pytest.fixture
@@ -248,13 +259,6 @@ async def test_httpx_makes_calls(url: Any, echo: Any, tls: Tls, http2: bool) -> 
     assert large.content == b"x" * 1_000_000
 
 
-async def test_a_stranger_who_opens_a_stream_like_a_call_is_told(url: Any, echo: Any, tls: Tls) -> None:
-    trusting = ssl.create_default_context(cafile=tls.ca)
-    async with url(echo) as address, httpx.AsyncClient(http2=True, verify=trusting, trust_env=False) as stranger:
-        answer = await stranger.post(address, headers={"Micro-Stream": "1"}, content=b"x")
-    assert (answer.status_code, "a tunnel of its own" in answer.text) == (400, True)
-
-
 @pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is Debian's nghttp2-client, which CI installs")
 async def test_h2load_finds_nothing_wrong(url: Any, echo: Any) -> None:
     async with url(echo) as address:
@@ -275,12 +279,6 @@ async def test_nghttp_finds_nothing_wrong(url: Any, echo: Any) -> None:
 
 
 def test_a_wrong_order_of_protocols_is_a_config_error() -> None:
-    for alpn in ((), ("h3",), ("h2", "h2")):
-        with pytest.raises(Exception, match="is not valid; write some of micro-mux,h2,http/1"):
-            HttpTransport(alpn=alpn)
-
-
-def test_h2_is_imported_when_it_is_first_spoken() -> None:
-    program = "import sys, micro_transport_http.plugin; print(any(name.startswith('h2') for name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    for protocols in ((), ("h3",), ("h2", "h2")):
+        with pytest.raises(Exception, match="is not valid; write some of h2,http/1"):
+            HttpTransport(protocols=protocols)

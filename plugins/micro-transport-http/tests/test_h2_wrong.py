@@ -64,8 +64,8 @@ def settings(number: int, value: int) -> bytes:
 # What is sent after the preface and SETTINGS; codes that may end the connection (GOAWAY) or the stream (RST_STREAM).
 WRONG: dict[str, tuple[bytes, set[Code]]] = {
     # Frame size and form (RFC 9113 §4)
-    "a frame beyond the largest size": (raw(0, 0, 1, b"x" * 16_385), {Code.FRAME_SIZE_ERROR}),
-    "HEADERS beyond the largest size": (raw(1, 5, 1, b"x" * 16_385), {Code.FRAME_SIZE_ERROR}),
+    "a frame beyond the largest size": (raw(0, 0, 1, b"x" * 65_537), {Code.FRAME_SIZE_ERROR}),
+    "HEADERS beyond the largest size": (raw(1, 5, 1, b"x" * 65_537), {Code.FRAME_SIZE_ERROR}),
     "PING of 7 bytes": (raw(6, 0, 0, b"x" * 7), {Code.FRAME_SIZE_ERROR}),
     "PING of 9 bytes": (raw(6, 0, 0, b"x" * 9), {Code.FRAME_SIZE_ERROR}),
     "RST_STREAM of 3 bytes": (request(flags=OPEN) + raw(3, 0, 1, b"xxx"), {Code.FRAME_SIZE_ERROR}),
@@ -172,7 +172,10 @@ WRONG: dict[str, tuple[bytes, set[Code]]] = {
     # Floods (§10.5)
     "many PING": (200 * PingFrame(0, b"x" * 8).serialize(), {Code.ENHANCE_YOUR_CALM}),
     "many SETTINGS": (200 * SETTINGS, {Code.ENHANCE_YOUR_CALM}),
-    "many empty DATA": (request(flags=OPEN) + 500 * DataFrame(1, b"").serialize(), {Code.ENHANCE_YOUR_CALM}),
+    "many empty DATA": (request(flags=OPEN) + 2000 * DataFrame(1, b"").serialize(), {Code.ENHANCE_YOUR_CALM}),
+    "many DATA of one byte": (request(flags=OPEN) + 2000 * DataFrame(1, b"x").serialize(), {Code.ENHANCE_YOUR_CALM}),
+    "many WINDOW_UPDATE": (5000 * WindowUpdateFrame(0, 1).serialize(), {Code.ENHANCE_YOUR_CALM}),
+    "many SETTINGS ACK": (500 * raw(4, 1, 0, b""), {Code.ENHANCE_YOUR_CALM}),
     "many PRIORITY": (1000 * PriorityFrame(1, 0, 1).serialize(), {Code.ENHANCE_YOUR_CALM}),
     "many unknown frames": (1000 * raw(99, 0, 0, b"x"), {Code.ENHANCE_YOUR_CALM}),
     "headers beyond the limit": (
@@ -187,7 +190,13 @@ def rapid_reset(count: int) -> bytes:
     return b"".join(request(2 * n + 1) + RstStreamFrame(2 * n + 1, 8).serialize() for n in range(count))
 
 
-WRONG["rapid reset"] = (rapid_reset(400), {Code.ENHANCE_YOUR_CALM})
+def made_you_reset(count: int) -> bytes:
+    """Have the listener itself reset every stream (CVE-2025-8671)."""
+    return b"".join(request(2 * n + 1) + raw(8, 0, 2 * n + 1, b"\0\0\0\0") for n in range(count))
+
+
+WRONG["streams that have to be reset"] = (made_you_reset(3000), {Code.ENHANCE_YOUR_CALM, Code.PROTOCOL_ERROR})
+WRONG["rapid reset"] = (rapid_reset(3000), {Code.ENHANCE_YOUR_CALM})
 
 
 class Wire:
@@ -285,10 +294,11 @@ async def test_every_split_of_the_frames_is_the_same(wire: Any) -> None:
 
 
 async def test_a_flood_on_one_connection_leaves_its_neighbour_alone(wire: Any, authority: Any, head: Any) -> None:
-    async with wire() as (connection, listener), HttpTransport(tls=Tls(ca=authority.file), alpn=("h2",)) as transport:
+    trusting = HttpTransport(tls=Tls(ca=authority.file))
+    async with wire() as (connection, listener), trusting as transport:
         channel = transport.connect(Node(id="n", address=listener.address, metadata={"micro": "1"}))
         await channel.call(head, 1, {}, b"before", float("inf"))
-        await connection.stream.send(PREFACE + SETTINGS + rapid_reset(400))
+        await connection.stream.send(PREFACE + SETTINGS + rapid_reset(3000))
         assert await connection.end() == {Code.ENHANCE_YOUR_CALM}
         assert (await channel.call(head, 2, {}, b"after", float("inf"))).body == b"after"
 

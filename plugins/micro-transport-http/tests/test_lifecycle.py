@@ -135,7 +135,5 @@ async def test_a_node_that_listens_everywhere_is_dialled_on_this_machine() -> No
 
 
 async def test_options_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ConfigError, match="multiplex='on' is not valid; it is auto or off"):
-        HttpTransport(multiplex="on")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="dial_timeout=0"):
         HttpTransport(dial_timeout=0)

@@ -21,9 +21,6 @@ def post(body: bytes = b"", *headers: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
-QUESTION = b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: micro-mux\r\nContent-Length: 0\r\n\r\n"
-
-
 async def test_curl_is_answered_like_a_peer(open_transport: Any, echo: Any, tmp_path: Any) -> None:
     large = tmp_path / "large"
     large.write_bytes(b"x" * 2_000_000)
@@ -49,26 +46,6 @@ async def test_curl_is_answered_like_a_peer(open_transport: Any, echo: Any, tmp_
     assert chunked == b"abc"
     assert two == b"abcabc"
     assert nothing.startswith(b"HTTP/1.1 404 Not Found\r\n")
-
-
-async def test_calls_beyond_the_limit_of_a_connection_wait_unread(open_transport: Any, dial: Any) -> None:
-    waiting: list[Request] = []
-
-    async with (
-        open_transport() as transport,
-        transport.listen("127.0.0.1:0", waiting.append, Limits(calls=2)) as listener,
-        dial(listener.address) as raw,
-    ):
-        await raw.send(QUESTION)
-        assert b"\r\nMicro-Calls: 2\r\n" in (await raw.message())[0]
-        await raw.send(b"".join(post(b"", b"Micro-Id: %d" % number) for number in range(3)))
-        await raw.send(post(b"", b"Micro-Cancel: 99"))
-        while len(waiting) < 2:
-            await anyio.lowlevel.checkpoint()
-        await anyio.wait_all_tasks_blocked()
-        assert [request.headers[b"Micro-Id"] for request in waiting] == [b"0", b"1"]
-        waiting[0].respond(ANSWER, {}, b"")
-        assert waiting[2].headers[b"Micro-Id"] == b"2"
 
 
 async def test_any_path_is_taken(open_transport: Any, echo: Any, dial: Any) -> None:
@@ -261,104 +238,13 @@ async def test_a_caller_that_goes_away_is_told_to_the_handler(open_transport: An
         requests[0].respond(ANSWER, {}, b"for nobody")
 
 
-async def test_multiplexing_is_agreed_to_and_answers_come_in_any_order(open_transport: Any, dial: Any) -> None:
-    requests: list[Request] = []
-    both = anyio.Event()
-
-    def receive(request: Request) -> None:
-        requests.append(request)
-        if len(requests) == 2:
-            both.set()
-
-    async with open_transport() as transport, transport.listen("127.0.0.1:0", receive, Limits()) as listener:
-        async with dial(listener.address) as raw:
-            # The first calls may come in the same segment as the question.
-            await raw.send(QUESTION, post(b"1", b"Micro-Id: 1"), post(b"2", b"Micro-Id: 2"))
-            await both.wait()
-            requests[1].respond(ANSWER, {}, b"two")
-            requests[0].respond(ANSWER, {}, b"one")
-            agreement, _ = await raw.message()
-            answers = [await raw.message(), await raw.message()]
-
-    assert agreement == (
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: micro-mux\r\nMicro-Calls: 100\r\n\r\n"
-    )
-    assert [body for _, body in answers] == [b"two", b"one"]
-    assert b"Micro-Id: 2\r\n" in answers[0][0]
-
-
-async def test_multiplexing_may_be_off(open_transport: Any, echo: Any, dial: Any) -> None:
-    async with open_transport(multiplex="off") as transport:
-        async with transport.listen("127.0.0.1:0", echo, Limits()) as listener, dial(listener.address) as raw:
-            await raw.send(QUESTION, post(b"1"))
-            assert (await raw.message()) == (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"")
-            assert (await raw.message())[1] == b"1"
-
-
-async def test_a_call_that_is_taken_back_is_abandoned_and_not_answered(open_transport: Any, dial: Any) -> None:
-    requests: list[Request] = []
-    abandoned: list[bytes] = []
-    arrived = anyio.Event()
-
-    def receive(request: Request) -> None:
-        request.abandon = lambda: abandoned.append(request.body)
-        requests.append(request)
-        if request.body == b"3":
-            arrived.set()
-
-    async with open_transport() as transport, transport.listen("127.0.0.1:0", receive, Limits()) as listener:
-        async with dial(listener.address) as raw:
-            await raw.send(QUESTION, post(b"1", b"Micro-Id: 1"), post(b"2", b"Micro-Id: 2"))
-            await raw.send(post(b"", b"Micro-Cancel: 1"), post(b"", b"Micro-Cancel: 99"), post(b"3", b"Micro-Id: 3"))
-            await arrived.wait()
-            for request in requests:
-                request.respond(ANSWER, {}, request.body)
-            await raw.message()
-            answers = [(await raw.message())[1] for _ in range(2)]
-
-    assert abandoned == [b"1"]
-    assert answers == [b"2", b"3"]
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        post(b"", b"Micro-Id: 1"),
-        post(b"", b"Micro-Id: x"),
-        post(b"", b"Micro-Id: 18446744073709551616"),
-        post(b""),
-        post(b"", b"Micro-Id: 2", b"Micro-Stream: 2"),
-        post(b"", b"Micro-Id: 2", b"Upgrade: h2c", b"Connection: Upgrade"),
-        b"garbage\r\n\r\n",
-    ],
-)
-async def test_nonsense_on_a_multiplexed_connection_ends_it_and_its_calls(
-    open_transport: Any, dial: Any, broken: bytes
-) -> None:
-    abandoned = anyio.Event()
-
-    def receive(request: Request) -> None:
-        request.abandon = abandoned.set
-
-    async with open_transport() as transport, transport.listen("127.0.0.1:0", receive, Limits()) as listener:
-        async with dial(listener.address) as raw:
-            await raw.send(QUESTION, post(b"1", b"Micro-Id: 1"), broken)
-            await raw.message()
-            with anyio.fail_after(5):
-                rest = await raw.rest()
-                await abandoned.wait()
-
-    assert rest.startswith(b"HTTP/1.1 400 ")
-    assert b"\r\nMicro-Id:" not in rest
-
-
 async def test_garbage_of_any_kind_leaves_the_listener_well(open_transport: Any, echo: Any, dial: Any) -> None:
     async with open_transport() as transport, transport.listen("127.0.0.1:0", echo, Limits()) as listener:
         for text in (
             b"\x00" * 100,
             b"\x16\x03\x01\x02\x00",
             b"GET\r\n\r\n",
-            QUESTION + b"\xff" * 50,
+            b"PRJ * HTTP/2.0\r\n\r\n" + b"\xff" * 50,
             b"\r\n" * 1000 + b"\x01",
         ):
             async with dial(listener.address) as raw:

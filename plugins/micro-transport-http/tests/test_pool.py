@@ -17,8 +17,8 @@ from micro_transport_http import HttpTransport
 pytestmark = pytest.mark.anyio
 
 JSON = Head({b"Content-Type": b"application/json"})
-KINDS = pytest.mark.parametrize("kind", ["single", "multiplexed", "h2"])
-TRANSPORTS = {"single": "http://?multiplex=off", "multiplexed": "http", "h2": "http://?alpn=h2"}
+KINDS = pytest.mark.parametrize("kind", ["single", "http2", "tls"])
+TRANSPORTS = {"single": "http://?protocols=http/1.1", "http2": "http", "tls": "http"}
 CALLS = 10
 
 
@@ -66,7 +66,7 @@ def serving(tls: Tls) -> Any:
 
     @asynccontextmanager
     async def opened(kind: str, *settings: str, transport: str = "") -> AsyncIterator[tuple[HeldNode, Client]]:
-        node, secure = HeldNode(), tls if kind == "h2" else Tls()
+        node, secure = HeldNode(), tls if kind == "tls" else Tls()
         async with (
             HttpTransport(tls=secure) as listening,
             listening.listen("127.0.0.1:0", node, Limits(calls=2)) as node.listener,
@@ -128,7 +128,7 @@ async def test_nothing_is_kept_where_the_setting_is_zero(serving: Any, kind: str
 
 
 async def test_an_option_of_the_configuration_string_goes_over_the_setting(serving: Any) -> None:
-    options = "http://?multiplex=off&pool_size=1"
+    options = "http://?protocols=http/1.1&pool_size=1"
     async with serving("single", "--client_pool_size=5", "--client_pool_ttl=1h", transport=options) as (node, client):
         await call_at_once(client, node, arriving=CALLS)
         await until(lambda: node.connections <= 1)
@@ -142,7 +142,7 @@ async def test_less_than_nothing_cannot_be_kept() -> None:
         HttpTransport(pool_ttl=-1)
 
 
-@pytest.mark.parametrize("kind", ["multiplexed", "h2"])
+@pytest.mark.parametrize("kind", ["http2", "tls"])
 async def test_calls_that_wait_for_room_take_their_turn(serving: Any, kind: str) -> None:
     done: list[int] = []
 
@@ -159,7 +159,7 @@ async def test_calls_that_wait_for_room_take_their_turn(serving: Any, kind: str)
     assert min(done.count(number) for number in range(5)) >= 15
 
 
-@pytest.mark.parametrize("kind", ["multiplexed", "h2"])
+@pytest.mark.parametrize("kind", ["http2", "tls"])
 async def test_a_call_that_leaves_the_queue_leaves_its_place_to_the_next(serving: Any, kind: str) -> None:
     async with serving(kind, "--client_pool_size=1") as (node, client), anyio.create_task_group() as tasks:
         for _ in range(2):

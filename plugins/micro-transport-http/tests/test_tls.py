@@ -308,9 +308,9 @@ async def test_who_has_tls_settings_never_falls_back_to_clear_text(serving: Any,
     assert requests == []
 
 
-@pytest.mark.parametrize("alpn", [("h2",), ("http/1.1",)])
+@pytest.mark.parametrize("protocols", [("h2",), ("http/1.1",)])
 async def test_what_was_sent_before_the_end_is_read_to_its_end(
-    open_transport: Any, head: Any, server_tls: Tls, authority: Any, alpn: Any
+    open_transport: Any, head: Any, server_tls: Tls, authority: Any, protocols: Any
 ) -> None:
     streams: list[Any] = []
     arrived = anyio.Event()
@@ -320,7 +320,7 @@ async def test_what_was_sent_before_the_end_is_read_to_its_end(
         arrived.set()
 
     tls = Tls(cert=server_tls.cert, key=server_tls.key, ca=authority.file)
-    async with open_transport(tls=tls, alpn=alpn) as transport:
+    async with open_transport(tls=tls, protocols=protocols) as transport:
         async with transport.listen("127.0.0.1:0", keep, Limits()) as listener:
             channel = transport.connect(Node(id="n", address=listener.address, metadata=OURS))
             stream = await channel.open_stream(math.inf)

@@ -13,6 +13,7 @@ from micro_transport_http.io.link import Driver, Waiter
 
 from .answers import too_late
 from .connecting import ClientOptions, Connector
+from .http2 import Http2Client
 from .pool import Pool
 from .pooled import PooledConnection
 
@@ -21,9 +22,6 @@ __all__ = ["GO_REST_SECONDS", "HttpChannel"]
 GO_REST_SECONDS = 0.01
 """How long a connection to a Go peer rests between two calls. Go Micro's servers from v4.10 on answer first and forget
 the call a moment later; a request that comes in between is never answered (docs/wire.md §3.2)."""
-
-_LARGE = 64 * 1024
-"""Larger requests take a connection of their own, so that they hold up nobody (docs/protocol.md §2)."""
 
 _FRESH_SECONDS = 0.001
 """An idle time in which it need not be looked whether the peer has closed meanwhile."""
@@ -41,16 +39,16 @@ class HttpChannel(Channel):
         options: ClientOptions,
         *,
         rest: float,
-        may_ask: Callable[[float], bool],
-        refused_asking: Callable[[float], None],
+        may_share: Callable[[float], bool],
+        refused_sharing: Callable[[float], None],
         closed: Callable[[HttpChannel], None],
     ) -> None:
         self._connector = connector
         self._address = connector.address
         self._options = options
         self._rest = rest
-        self._may_ask = may_ask
-        self._refused_asking = refused_asking
+        self._may_share = may_share
+        self._refused_sharing = refused_sharing
         self._on_closed = closed
         self._pool: Pool | None = None
         self._dialling: list[Waiter] | None = None
@@ -61,16 +59,16 @@ class HttpChannel(Channel):
     async def call(self, head: Head, id: int, headers: Headers, body: bytes, deadline: float) -> Message:
         pool = self._pool
         connection = None if pool is None else pool.current
-        if connection is None or connection.is_full or len(body) > _LARGE:
-            connection = await self._connection(deadline, alone=len(body) > _LARGE)
+        if connection is None or connection.is_full:
+            connection = await self._connection(deadline)
         return await connection.call(head, b"%d" % id, headers, body, deadline)
 
     async def open_stream(self, deadline: float) -> Stream:
         self._open()
         if self._connector.offers_h2:
             connection = await self._pooled(deadline)
-            if connection is not None and connection.interleaves:
-                return self._connector.over(connection)
+            if isinstance(connection, Http2Client):
+                return connection.open_stream()
             if connection is not None:
                 connection.release()
         return await self._connector.stream(deadline)
@@ -92,18 +90,18 @@ class HttpChannel(Channel):
 
     # ------------------------------------------------------------------------------------------ which connection
 
-    async def _connection(self, deadline: float, *, alone: bool) -> PooledConnection:
+    async def _connection(self, deadline: float) -> PooledConnection:
         """Return a connection with room for a call that begins at once."""
-        connection = await self._pooled(deadline, alone=alone)
+        connection = await self._pooled(deadline)
         return connection if connection is not None else await self._dial_single(deadline)
 
-    async def _pooled(self, deadline: float, *, alone: bool = False) -> PooledConnection | None:
+    async def _pooled(self, deadline: float) -> PooledConnection | None:
         """Return a connection of the pool, with a new one in it if need be; none where a call needs one to itself."""
         driver, pool = self._open(), self._the_pool()
         while True:
-            connection = pool.assign(alone=alone)
+            connection = pool.assign()
             if connection is None:
-                if alone or not (pool.shares and self._may_ask(driver.time())):
+                if not (pool.shares and self._may_share(driver.time())):
                     return None
                 if self._dialling is not None:
                     await self._wait_for_dialling(self._dialling, deadline)
@@ -146,7 +144,7 @@ class HttpChannel(Channel):
         try:
             connection = await self._unless_closed(self._connector.single(deadline))
         except ConnectFailed:
-            unrested = pool.assign(alone=True, rested=False)
+            unrested = pool.assign(rested=False)
             if unrested is None:
                 raise
             return unrested
@@ -160,7 +158,7 @@ class HttpChannel(Channel):
         try:
             connection = await self._unless_closed(self._connector.shared(deadline))
             if not connection.is_shared:
-                self._refused_asking(self._connector.driver().time())
+                self._refused_sharing(self._connector.driver().time())
             self._the_pool().add(connection)
         except ConnectFailed as error:
             failed = ConnectFailed(error.detail, node=error.node)  # before it is told which call it was

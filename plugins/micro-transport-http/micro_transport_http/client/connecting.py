@@ -5,24 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import TYPE_CHECKING
 
 import anyio
 
-from micro_core import ConnectFailed, MicroError
-from micro_transport_http.http1.parser import MUX
+from micro_core import ConnectFailed
 from micro_transport_http.http1.writer import request_line
 from micro_transport_http.io.link import Driver, Link, MakeOwner, Owner
 from micro_transport_http.io.tls import TlsSession
 
 from .answers import too_late
-from .multiplexed import MuxConnection
+from .http2 import Http2Client, NoHttp2
 from .pooled import PooledConnection
 from .single import SingleConnection
 from .stream import ClientStream
-
-if TYPE_CHECKING:
-    from .http2 import H2Client
 
 __all__ = ["ClientOptions", "Connector"]
 
@@ -84,34 +79,21 @@ class Connector:
         return link.owner
 
     async def shared(self, deadline: float) -> PooledConnection:
-        """Return a connection for many calls; one for a call at a time where the peer does not agree."""
-        link = await self._dial(self._new_agreed, deadline, self._protocols)
-        if not isinstance(link.owner, SingleConnection):
-            return await self._ready(link.owner, deadline)
-        single = link.owner
-        calls = await self._calls_taken(single, deadline)
-        if not calls:
-            single.release()
-            return single
-        options = self._options
-        mux = MuxConnection(
-            self.driver(),
-            link,
-            self.address,
-            self._start,
-            calls=calls,
-            headers=options.reply_headers,
-            body=options.reply_body,
-        )
-        link.owner = mux
-        if link.lost:
-            mux.lost()
-        return mux
+        """Return a connection for many calls; one for a call at a time where the peer does not speak HTTP/2 as we do.
 
-    def over(self, connection: PooledConnection) -> ClientStream:
-        """Return a stream on a connection that interleaves."""
-        h2: H2Client = connection  # type: ignore[assignment]
-        return h2.open_stream(self._start, headers=self._options.reply_headers, body=self._options.reply_body)
+        In clear text it is spoken at once (RFC 9113 §3.3), under TLS where the peer agrees (docs/protocol.md §2).
+        """
+        link = await self._dial(self._new_agreed, deadline, self._protocols)
+        if isinstance(link.owner, SingleConnection):
+            link.owner.release()
+            return link.owner
+        assert isinstance(link.owner, Http2Client)
+        if await self._is_ours(link.owner, deadline):
+            return link.owner
+        link.close()
+        single = await self.single(deadline)
+        single.release()
+        return single
 
     def _new_single(self, link: Link) -> SingleConnection:
         options = self._options
@@ -127,12 +109,17 @@ class Connector:
 
     def _new_agreed(self, link: Link) -> Owner:
         """Return what speaks the protocol that was agreed on."""
-        if link.protocol != "h2":
+        if self._tls is not None and link.protocol != "h2":
             return self._new_single(link)
-        from .http2 import H2Client
-
         options = self._options
-        return H2Client(self.driver(), link, self.address, headers=options.reply_headers, body=options.reply_body)
+        return Http2Client(
+            self.driver(),
+            link,
+            self.address,
+            scheme=b"http" if self._tls is None else b"https",
+            headers=options.reply_headers,
+            body=options.reply_body,
+        )
 
     # ------------------------------------------------------------------------------------------ steps
 
@@ -161,39 +148,19 @@ class Connector:
             return None
         return TlsSession(self._tls, server=False, name=self._host, protocols=protocols)
 
-    async def _ready(self, owner: Owner, deadline: float) -> PooledConnection:
-        """Return a connection of HTTP/2 once the peer has said what it takes."""
-        h2: H2Client = owner  # type: ignore[assignment]
+    async def _is_ours(self, client: Http2Client, deadline: float) -> bool:
+        """Wait until the peer has said what it takes; return whether it speaks HTTP/2, and is one of ours."""
         driver = self.driver()
-        with anyio.CancelScope(deadline=min(deadline, driver.time() + self._options.dial_timeout)) as scope:
-            await h2.ready()
-        if scope.cancelled_caught:
-            h2.link.close()
-            if driver.time() >= deadline:
-                raise too_late(self.address)
-            raise ConnectFailed(f"cannot connect to {self.address}: no HTTP/2 SETTINGS in time", node=self.address)
-        return h2
-
-    async def _calls_taken(self, connection: SingleConnection, deadline: float) -> int:
-        """Return how many calls the peer takes at once, 0 where it takes one.
-
-        Under TLS it was asked in the handshake, and a peer that agreed says it unasked (docs/protocol.md §2).
-        """
-        if self._tls is not None and connection.link.protocol != MUX.decode():
-            return 0
-        driver = self.driver()
-        until = driver.time() + self._options.dial_timeout
         try:
-            return await connection.ask(b"" if self._tls is not None else self._question(), min(deadline, until))
-        except ConnectFailed:
+            with anyio.CancelScope(deadline=min(deadline, driver.time() + self._options.dial_timeout)):
+                await client.ready()
+                return True
+        except NoHttp2:
+            return False
+        except BaseException:
+            client.link.close()
             raise
-        except MicroError:
-            if driver.time() >= deadline:
-                raise too_late(self.address) from None
-            return 0
-
-    def _question(self) -> bytes:
-        return b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: %b\r\nContent-Length: 0\r\n\r\n" % (
-            self.address.encode(),
-            MUX,
-        )
+        if driver.time() >= deadline:
+            client.link.close()
+            raise too_late(self.address)
+        return False

@@ -1,15 +1,8 @@
-"""An HTTP/2 connection as the caller sees it: one stream for each call, and one for each stream."""
+"""An HTTP/2 connection as the caller sees it: one stream for each call, and one for each stream of messages."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
-
-from h2 import events
-from h2.errors import ErrorCodes
-from h2.exceptions import H2Error
-from h2.settings import SettingCodes
 
 from micro_core import (
     ConnectFailed,
@@ -20,344 +13,350 @@ from micro_core import (
     LimitExceeded,
     Message,
     MicroError,
+    ProtocolError,
     Timeout,
 )
-from micro_transport_http.http2.connection import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
-from micro_transport_http.http2.fields import fields_of, headers_of
-from micro_transport_http.io.link import Driver, Link, Timer, Waiter
+from micro_transport_http.http2.broken import ConnectionBroken
+from micro_transport_http.http2.frames import LARGEST_WINDOW, PREFACE, Code, Setting, block_frames, message_frames
+from micro_transport_http.http2.header_list import Start, response_of
+from micro_transport_http.http2.reading_blocks import BlockReader
+from micro_transport_http.http2.silence import LOOK_SECONDS, Silence, Verdict
+from micro_transport_http.http2.writing_blocks import BlockWriter
+from micro_transport_http.io.link import Driver, Link, Timer
 
-from .answers import connection_lost, copied, refused, too_late
+from .answers import connection_lost, copied, too_late
+from .http2_streams import CALLER_WINDOW, CallerConnection, Http2Call, Http2ClientStream
 from .pooled import PooledConnection
-from .stream import ClientStream
 
-__all__ = ["H2Client"]
+__all__ = ["Http2Client", "NoHttp2"]
 
-_PING_SECONDS = 15.0
-"""How long a peer that owes answers may be silent before it is asked, and then until it is given up."""
+_SUSPICIOUS_SECONDS = 0.1
+"""A peer that let a call run out, and was silent for so long, gets no further calls until it answers a PING."""
 _LINGER_SECONDS = 1.0
-_WINDOW = 4 * STREAM_WINDOW
+_OVERHEAD = 32
+"""What a field counts for beside its bytes (RFC 9113 §6.5.2)."""
+_USUAL = 4096
+"""Bytes of a block that every listener takes, and that fit into every frame."""
+_LAST = LARGEST_WINDOW - 1000
+"""The number of the stream after which another connection is used."""
 
 
-class _Pending:
-    """A call under way."""
-
-    __slots__ = ("headers", "parts", "size", "status", "timer", "waiter")
-
-    def __init__(self, waiter: Waiter) -> None:
-        self.waiter = waiter
-        self.timer: Timer | None = None
-        self.status = 0
-        self.headers: Headers = {}
-        self.parts: list[bytes] = []
-        self.size = 0
-
-    def settle(self, outcome: Message | MicroError) -> None:
-        """Let the caller have its reply, or an error."""
-        if self.timer is not None:
-            self.timer.cancel()
-        if not self.waiter.done():
-            self.waiter.set_result(outcome)
+class NoHttp2(Exception):
+    """The peer speaks no HTTP/2, or is none of ours. Nothing was executed."""
 
 
-class H2Client(H2Connected, PooledConnection):
+class Http2Client(CallerConnection, PooledConnection):
     """Calls out, answers in."""
 
     is_shared = True
-    interleaves = True
 
-    def __init__(
-        self,
-        driver: Driver,
-        link: Link,
-        address: str,
-        *,
-        headers: int,
-        body: int,
-    ) -> None:
+    def __init__(self, driver: Driver, link: Link, address: str, *, scheme: bytes, headers: int, body: int) -> None:
         PooledConnection.__init__(self)
+        first = [(b":method", b"POST"), (b":scheme", scheme), (b":path", b"/"), (b":authority", address.encode())]
+        CallerConnection.__init__(
+            self,
+            link,
+            BlockReader(response_of, headers),
+            BlockWriter(first),
+            {Setting.ENABLE_PUSH: 0},
+            window=CALLER_WINDOW,
+            headers=headers,
+            time=driver.time,
+        )
         self.link = link
         self.address = address
         self.idle_since = driver.time()
-        self._body = body
-        self._calls: dict[int, _Pending] = {}
+        self.most_body = body
+        self._most_headers = headers
+        self._driver = driver
+        self._first = first
+        self._next = 1
+        self._opening: set[Http2ClientStream] = set()
+        """Streams that were promised, and whose first message is still to be sent."""
+        self._most_streams = 100
         self._ready = driver.waiter()
+        self._silence = Silence(driver.time())
+        self._is_suspect = False
+        self._is_leaving = False
+        self._was_full = False
         self._keepalive: Timer | None = None
-        self._heard = driver.time()
-        self._asked = False
-        self.is_leaving = False
-        self._was_busy = self._was_full = False
-        settings = {
-            SettingCodes.ENABLE_PUSH: 0,
-            SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
-            SettingCodes.MAX_HEADER_LIST_SIZE: headers,
-        }
-        super().__init__(driver, link, is_client=True, settings=settings)
-        self._h2.decoder.max_header_list_size = headers
+        self._alarm: Timer | None = None
+        self._alarm_at = math.inf
+        link.write(PREFACE + self.hello)
 
     @property
     def in_flight(self) -> int:
-        return len(self._calls) + len(self._links)
+        return len(self.streams) + len(self._opening)
 
     @property
     def is_full(self) -> bool:
-        return self.in_flight + self.reserved >= self._h2.remote_settings.max_concurrent_streams
+        taken = len(self.streams) + len(self._opening) + self.reserved
+        return taken >= self._most_streams or self._is_suspect
 
     async def ready(self) -> None:
-        """Wait until the peer has said what it takes. Raises what ended the connection before."""
-        failed: MicroError | None = await self._ready
+        """Wait until the peer has said what it takes. Raises `NoHttp2`."""
+        failed: Exception | None = await self._ready
         if failed is not None:
             raise failed
 
     # ------------------------------------------------------------------------------------------ calls
 
     async def call(self, head: Head, key: bytes, headers: Headers, body: bytes, deadline: float) -> Message:
+        call = self._send(head, headers, body, deadline)
+        try:
+            outcome: Message | MicroError = await call.waiter
+        except BaseException:
+            self.forget(call)
+            raise
+        if outcome.__class__ is Message:
+            return outcome
+        raise outcome  # type: ignore[misc]
+
+    def _send(self, head: Head, headers: Headers, body: bytes, deadline: float) -> Http2Call:
+        """Send a request. Raises `EncodeError`, `LimitExceeded`, `Timeout`."""
         if deadline <= self._driver.time():
             raise too_late(self.address)
-        first = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", self.address.encode())]
-        first += [(b":path", b"/"), (b"micro-id", key), (b"content-length", b"%d" % len(body))]
-        fields = fields_of(first, head, headers)
-        self._check_size(fields)
-        stream = self._open(fields, ends=not body)
-        pending = self._calls[stream] = _Pending(self._driver.waiter())
-        self._came()
-        if deadline < math.inf:
-            pending.timer = self._driver.call_at(deadline, lambda: self._expired(stream))
-        if body:
-            self.send_body(stream, body, ends=True)
-        self.flush()
-        self._watch()
-        try:
-            outcome: Message | MicroError = await pending.waiter
-        except BaseException:
-            if self._calls.pop(stream, None) is not None:
-                self.reset(stream)
-            raise
-        finally:
-            if pending.timer is not None:
-                pending.timer.cancel()
-        if isinstance(outcome, MicroError):
-            raise outcome
-        return outcome
+        if len(headers) > 1 or head not in self.writer.known:
+            self._check_size(head, headers)
+        block = self.writer.message(head, headers)
+        number = self._number()
+        call = Http2Call(self, number, self._driver.waiter(), deadline)
+        alone = not self.streams
+        self.streams[number] = call
+        if deadline < self._alarm_at:
+            self._set_alarm(deadline)
+        if body and len(block) <= _USUAL and self.sending.fits(call, len(body)):
+            self.wire.write(message_frames(number, block, body), alone=alone)
+        else:
+            self.wire.write(block_frames(number, block, 0, self.sending.frame_size))
+            self.sending.send(call, body, ends=True)
+        if alone or len(self.streams) >= self._most_streams:
+            self._came()
+        return call
 
-    def open_stream(self, start: bytes, *, headers: int, body: int) -> ClientStream:
-        """Return a stream of messages on a stream of this connection."""
-        fields = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", self.address.encode())]
-        stream = self._open([*fields, (b":path", b"/"), (TUNNEL, b"1")], ends=False)
-        link = self._links[stream] = StreamLink(self, self._driver, self._link, stream)
-        opened = ClientStream(self._driver, link, self.address, start, headers=headers, body=body)
-        link.owner = opened
-        self._came()
-        self.flush()
-        self._watch()
-        return opened
+    def _number(self) -> int:
+        """Return the number of a new stream."""
+        if self.is_over or self.link.lost:
+            raise ConnectFailed(f"{self.address} went away", node=self.address)
+        number = self._next
+        if number > _LAST:
+            self._leave()
+            if number > LARGEST_WINDOW:
+                raise ConnectFailed(f"this connection to {self.address} has no streams left", node=self.address)
+        self._next = number + 2
+        return number
 
-    def _open(self, fields: list[tuple[bytes, bytes]], *, ends: bool) -> int:
-        try:
-            stream = self._h2.get_next_available_stream_id()
-            self._h2.send_headers(stream, fields, end_stream=ends)
-        except H2Error as error:
-            raise ConnectFailed(
-                f"{self.address} takes no more on this connection: {error}", node=self.address
-            ) from error
+    def _check_size(self, head: Head, headers: Headers) -> None:
+        most = self.peer.get(Setting.MAX_HEADER_LIST_SIZE)
+        if most is None:
+            return
+        fields = [*self._first, *head.headers.items(), *headers.items()]
+        if sum(len(name) + len(value) + _OVERHEAD for name, value in fields) > most:
+            text = f"{self.address} takes headers of {most} bytes, and these are larger"
+            raise LimitExceeded(text, code=431, executed=Executed.NO)
+
+    def forget(self, call: Http2Call) -> None:
+        if self.streams.get(call.id) is call:
+            self.reset(call.id, Code.CANCEL)
+            self.left()
+
+    def answered(self, call: Http2Call) -> None:
+        if call.outgoing is not None:
+            self.reset(call.id, Code.NO_ERROR)
+        self.streams.pop(call.id, None)
+        self.left()
+
+    # ------------------------------------------------------------------------------------------ streams
+
+    def open_stream(self) -> Http2ClientStream:
+        """Return a stream of messages."""
+        stream = Http2ClientStream(self._driver, self, headers=self._most_headers, body=self.most_body)
+        self._opening.add(stream)
+        self._came()
         return stream
 
-    def _check_size(self, fields: list[tuple[bytes, bytes]]) -> None:
-        most = self._h2.remote_settings.max_header_list_size
-        if most is not None and sum(len(name) + len(value) + 32 for name, value in fields) > most:
-            raise LimitExceeded(
-                f"{self.address} takes headers of {most} bytes, and these are larger", code=431, executed=Executed.NO
-            )
+    def begin_stream(self, stream: Http2ClientStream, head: Head, headers: Headers) -> None:
+        self._check_size(head, headers)
+        stream.id = self._number()
+        block = self.writer.block(self._first, {**head.headers, **headers})
+        self._opening.discard(stream)
+        self.streams[stream.id] = stream
+        self.wire.write(block_frames(stream.id, block, 0, self.sending.frame_size))
 
-    def _expired(self, stream: int) -> None:
-        pending = self._calls.pop(stream, None)
-        if pending is not None:
-            pending.settle(Timeout(f"no reply of {self.address} in time", executed=Executed.MAYBE))
-            self.reset(stream)
+    def closed(self, stream: Http2ClientStream) -> None:
+        self._opening.discard(stream)
+        self.left()
 
-    def reset(self, stream: int, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
-        super().reset(stream, code)
-        self._left()
-
-    def finish(self) -> None:
-        self.is_leaving = True
-        self._close_if_done()
+    # ------------------------------------------------------------------------------------------ coming and going
 
     def _came(self) -> None:
-        """Take note that there is one more under way."""
-        self._was_busy = True
-        self._was_full = self.is_full
+        """Take note that something is under way, or that there is no room for more."""
+        self._was_full = self._was_full or self.is_full
+        if self._keepalive is None:
+            now = self._driver.time()
+            self._silence.begins(now)
+            self._keepalive = self._driver.call_at(now + LOOK_SECONDS, self._look)
 
-    def _left(self) -> None:
-        """Take note that there may be room again, or nothing under way any more."""
-        if self._was_busy and not self.in_flight:
-            self._was_busy = False
+    def left(self) -> None:
+        if not self.in_flight:
             self.idle_since = self._driver.time()
-        if self._was_full and not self.is_full and not self.is_leaving:
+            if self._is_leaving and not self.link.lost:
+                self.end(Code.NO_ERROR)
+                self.link.finish(_LINGER_SECONDS)
+        if self._was_full and not self._is_leaving and not self.is_full:
             self.on_room(self)
             self._was_full = self.is_full
-        self._close_if_done()
 
-    def _close_if_done(self) -> None:
-        if self.is_leaving and not self.in_flight and not self._link.lost:
-            self.say_goodbye()
-            self._link.finish(_LINGER_SECONDS)
+    def _leave(self) -> None:
+        """Begin nothing new here."""
+        if not self._is_leaving:
+            self._is_leaving = True
+            self.on_end(self)
+
+    def finish(self) -> None:
+        self._is_leaving = True
+        self.left()
 
     # ------------------------------------------------------------------------------------------ from the link
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""
-        self._heard, self._asked = self._driver.time(), False
-        try:
-            happened = self._h2.receive_data(data)
-        except H2Error as error:
-            self._fail_all(ConnectionLost(f"{self.address} broke the protocol: {error}", node=self.address))
-            self.flush()
-            self._link.close()
-            return
-        for event in happened:
-            handle = _HANDLERS.get(type(event))
-            if handle is not None:
-                handle(self, event)
-        self.flush()
-        self._left()
+        self._silence.broken(self._driver.time())
+        if self._is_suspect:
+            self._is_suspect = False
+            self.left()
+        self.receive(data)
 
     def writable(self, writable: bool) -> None:
         """Go on where the peer takes more."""
         if writable:
-            self.pump_all()
+            self.sending.pump()
+            for stream in list(self.streams.values()):
+                stream.room_again()
 
     def lost(self) -> None:
         """Fail what is under way."""
-        self._fail_all(connection_lost(self._link, self.address, f"{self.address} went away"))
+        self._fail_all(connection_lost(self.link, self.address, f"{self.address} went away"))
+
+    def on_broken(self, sentence: str) -> None:
+        self._fail_all(ProtocolError(f"{self.address} broke the protocol: {sentence}", executed=Executed.MAYBE))
+        self.link.close()
 
     def _fail_all(self, error: MicroError) -> None:
-        if self._keepalive is not None:
-            self._keepalive.cancel()
-            self._keepalive = None
-        self.on_end(self)
+        self.is_over = True
+        for timer in (self._keepalive, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._keepalive = self._alarm = None
+        self._alarm_at = math.inf
+        self._leave()
         if not self._ready.done():
-            self._ready.set_result(error)
-        calls, self._calls = self._calls, {}
-        for pending in calls.values():
-            pending.settle(copied(error))
-        links, self._links = self._links, {}
-        for link in links.values():
-            link.refusal = self._link.refusal
-            link.close()
+            self._ready.set_result(error if isinstance(error, ConnectFailed) else NoHttp2(error.detail))
+        streams = [*self.streams.values(), *self._opening]
+        self.streams, self._opening = {}, set()
+        for stream in streams:
+            self.sending.forget(stream)
+            stream.lost(copied(error))
 
-    def _on_settings(self, event: events.RemoteSettingsChanged) -> None:
+    def is_unbegun(self, stream: int) -> bool:
+        return not stream & 1 or stream >= self._next
+
+    def begin(self, stream: int) -> None:
+        raise ConnectionBroken(Code.PROTOCOL_ERROR, f"HEADERS of stream {stream}, which nobody began")
+
+    def is_forgiven(self, stream: int) -> bool:
+        return True  # it may answer what was given up meanwhile
+
+    def on_message(self, stream: int, start: Start, headers: Headers, body: bytes) -> bool:
+        call = self.streams.get(stream)
+        if call.__class__ is not Http2Call or not start.is_call or call.has_fields or call.outgoing is not None:
+            return False
+        del self.streams[stream]
+        waiter = call.waiter
+        if not waiter.done():
+            waiter.set_result(Message(headers, body))
+        if self._was_full or not self.streams:
+            self.left()
+        return True
+
+    def on_start(self, stream: int, start: Start, headers: Headers, *, ends: bool) -> None:
+        call = self.streams[stream]
+        if start.status < 200:
+            if ends:
+                raise ConnectionBroken(Code.PROTOCOL_ERROR, "an interim answer that ends a stream")
+            return
+        call.has_fields = True
+        call.expected = start.length
+        call.begins(start.status, headers)
+        if ends:
+            call.has_ended = True
+            call.arrived(b"")
+
+    def on_settings(self) -> None:
+        if Setting.MICRO not in self.peer:
+            raise ConnectionBroken(Code.NO_ERROR, "it speaks HTTP/2, and is none of ours")
+        self._most_streams = self.peer.get(Setting.MAX_CONCURRENT_STREAMS, 100)
         if not self._ready.done():
             self._ready.set_result(None)
-        self.pump_all()
+        self.left()
 
-    def _on_window(self, event: events.WindowUpdated) -> None:
-        self.pump_all()
-
-    def _on_response(self, event: events.ResponseReceived) -> None:
-        pending = self._calls.get(event.stream_id or 0)
-        if pending is not None:
-            pseudo, pending.headers = headers_of(event.headers)
-            status = pseudo.get(b":status", b"")
-            pending.status = int(status) if status.isdigit() else 0
-            return
-        link = self._links.get(event.stream_id or 0)
-        if link is not None:
-            _, headers = headers_of(event.headers)
-            if b"Micro-Tunnel" not in headers:
-                link.close()
-
-    def _on_data(self, event: events.DataReceived) -> None:
-        stream, size, data = event.stream_id or 0, event.flow_controlled_length or 0, event.data or b""
-        self.taken(size)
-        link = self._links.get(stream)
-        if link is not None:
-            link.arrived(data, size)
-            return
-        pending = self._calls.get(stream)
-        if pending is None:
-            return
-        before, pending.size = pending.size, pending.size + size
-        if pending.size > self._body:
-            del self._calls[stream]
-            text = f"the reply of {self.address} is too large: the body is larger than {self._body} bytes"
-            pending.settle(LimitExceeded(text, code=413, executed=Executed.MAYBE))
-            self.reset(stream)
-            return
-        pending.parts.append(data)
-        self.taken_in(stream, before, pending.size)
-
-    def _on_end(self, event: events.StreamEnded) -> None:
-        stream = event.stream_id or 0
-        link = self._links.pop(stream, None)
-        if link is not None:
-            link.ended()
-        pending = self._calls.pop(stream, None)
-        if pending is None:
-            return
-        body = pending.parts[0] if len(pending.parts) == 1 else b"".join(pending.parts)
-        if pending.status == 200:
-            pending.settle(Message(pending.headers, body))
-        else:
-            pending.settle(refused(pending.status, body, self.address))
-
-    def _on_reset(self, event: events.StreamReset) -> None:
-        stream = event.stream_id or 0
-        self._outgoing.pop(stream, None)
-        link = self._links.pop(stream, None)
-        if link is not None:
-            link.close()
-        pending = self._calls.pop(stream, None)
-        if pending is None:
-            return
-        if event.error_code == ErrorCodes.REFUSED_STREAM:
-            pending.settle(ConnectFailed(f"{self.address} takes no more calls", node=self.address))
-        else:
-            pending.settle(ConnectionLost(f"{self.address} gave up the call", node=self.address))
-
-    def _on_goodbye(self, event: events.ConnectionTerminated) -> None:
+    def on_goaway(self, last: int, code: int) -> None:
         """Begin nothing new here; what the peer has not begun goes elsewhere."""
-        self.is_leaving = True
-        self.on_end(self)
-        if event.error_code != ErrorCodes.NO_ERROR:
-            self._fail_all(
-                ConnectionLost(f"{self.address} ended the connection: {event.error_code}", node=self.address)
-            )
-            self._link.close()
+        self._leave()
+        if code != Code.NO_ERROR:
+            name = Code.name_of(code)
+            self._fail_all(ConnectionLost(f"{self.address} ended the connection: {name}", node=self.address))
+            self.link.close()
             return
-        for stream in [stream for stream in self._calls if stream > (event.last_stream_id or 0)]:
-            self._calls.pop(stream).settle(ConnectFailed(f"{self.address} is leaving", node=self.address))
+        for number in [number for number in self.streams if number > last]:
+            stream = self.streams.pop(number)
+            self.sending.forget(stream)
+            stream.was_reset(Code.REFUSED_STREAM, "")
+        self.left()
 
-    # ------------------------------------------------------------------------------------------ keepalive
+    # ------------------------------------------------------------------------------------------ time
 
-    def _watch(self) -> None:
-        if self._keepalive is None:
-            self._heard = max(self._heard, self._driver.time() - _PING_SECONDS / 2)
-            self._keepalive = self._driver.call_at(self._driver.time() + _PING_SECONDS, self._look)
+    def _set_alarm(self, when: float) -> None:
+        """Keep one timer for all calls, at the earliest of their deadlines or before."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = when
+        self._alarm = self._driver.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        """Give up the calls whose deadline has passed."""
+        now = self._driver.time()
+        self._alarm, self._alarm_at = None, math.inf
+        calls = [stream for stream in self.streams.values() if isinstance(stream, Http2Call)]
+        for call in calls:
+            if call.deadline <= now:
+                call.settle(Timeout(f"no reply of {self.address} in time", executed=Executed.MAYBE))
+                self._suspect(now)
+                self.forget(call)
+        earliest = min((call.deadline for call in calls if call.deadline > now), default=math.inf)
+        if earliest < math.inf:
+            self._set_alarm(earliest)
+
+    def _suspect(self, now: float) -> None:
+        """Ask a peer that let a call run out whether it is there, and give it nothing more until it is heard of."""
+        if now - self._silence.since >= _SUSPICIOUS_SECONDS and not self._is_suspect:
+            self._is_suspect = self._was_full = True
+            self._silence.asked(now)
+            self.ping()
 
     def _look(self) -> None:
         """Ask a peer that owes something and is silent, and give up one that does not answer."""
         self._keepalive = None
-        if not self.in_flight:
+        if not (self.in_flight or self._is_suspect) or self.link.lost:
             return
-        if self._driver.time() - self._heard >= _PING_SECONDS:
-            if self._asked:
-                self._link.close()
-                return
-            self._asked = True
-            self._h2.ping(b"micro-up")
-            self.flush()
-        self._keepalive = self._driver.call_at(self._driver.time() + _PING_SECONDS, self._look)
+        now = self._driver.time()
+        verdict = self._silence.verdict(now)
+        if verdict is Verdict.GONE:
+            self.link.close()
+            return
+        if verdict is Verdict.ASK:
+            self.ping()
+        self._keepalive = self._driver.call_at(now + LOOK_SECONDS, self._look)
 
     def __repr__(self) -> str:
-        return f"<H2Client {self.address}, {self.in_flight} under way>"
-
-
-_HANDLERS: dict[type, Callable[[H2Client, Any], None]] = {
-    events.RemoteSettingsChanged: H2Client._on_settings,
-    events.WindowUpdated: H2Client._on_window,
-    events.ResponseReceived: H2Client._on_response,
-    events.DataReceived: H2Client._on_data,
-    events.StreamEnded: H2Client._on_end,
-    events.StreamReset: H2Client._on_reset,
-    events.ConnectionTerminated: H2Client._on_goodbye,
-}
+        return f"<Http2Client {self.address}, {self.in_flight} under way>"

@@ -83,11 +83,10 @@ class Pool:
         if self._timer is None and self._size > 0:
             self._timer = self._driver.call_at(self._driver.time() + self._ttl, self._expire)
 
-    def assign(self, *, alone: bool = False, rested: bool = True) -> PooledConnection | None:
+    def assign(self, *, rested: bool = True) -> PooledConnection | None:
         """Return the connection that the next call takes, none where it needs a new one, or has to wait.
 
-        A call that is to be ``alone`` is so large that it would hold up its neighbours; ``rested`` is false where no
-        other connection can be had.
+        ``rested`` is false where no other connection can be had.
         """
         now = self._driver.time()
         for connection in reversed(tuple(self._with_room)):
@@ -95,8 +94,6 @@ class Pool:
                 del self._with_room[connection]
             elif connection.is_idle and now - connection.idle_since > self._ttl:
                 self._finish(connection)
-            elif alone and connection.is_shared and not connection.interleaves:
-                continue
             elif connection.is_shared:
                 if not self._queue:
                     self.current = connection

@@ -20,8 +20,6 @@ class PooledConnection(ABC):
     """When its last call ended, on the clock of the driver."""
     is_shared: bool = False
     """It carries many calls at once."""
-    interleaves: bool = False
-    """A large message does not hold up those behind it."""
 
     def __init__(self) -> None:
         self.on_room: Callable[[PooledConnection], None] = _nothing

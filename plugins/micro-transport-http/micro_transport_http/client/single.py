@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from micro_core import Executed, Head, Headers, Message, MicroError, Timeout
-from micro_transport_http.http1.parser import MUX, ResponseParser
+from micro_transport_http.http1.parser import ResponseParser
 from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.http1.writer import message
 from micro_transport_http.io.link import Driver, Link, Waiter
@@ -14,9 +14,6 @@ from .answers import connection_lost, refused, too_late, unreadable
 from .pooled import PooledConnection
 
 __all__ = ["Http1Connection", "SingleConnection"]
-
-_CALLS = 100
-"""Calls at once on a connection whose peer does not say how many it takes (docs/protocol.md §2)."""
 
 
 class Http1Connection(PooledConnection):
@@ -65,7 +62,6 @@ class SingleConnection(Http1Connection):
     def __init__(self, driver: Driver, link: Link, address: str, start: bytes, *, headers: int, body: int) -> None:
         super().__init__(driver, link, address, start, headers=headers, body=body)
         self._waiter: Waiter | None = None
-        self._is_asking = False
         self._is_taken = True
         self._is_leaving = False
 
@@ -107,18 +103,6 @@ class SingleConnection(Http1Connection):
             self.release()
         return reply
 
-    async def ask(self, data: bytes, deadline: float) -> int:
-        """Ask for multiplexing; return how many calls the peer takes at once, 0 for no. Raises as `call` does."""
-        self._is_asking = True
-        try:
-            status, reply = await self._exchange(data, deadline)
-        finally:
-            self._is_asking = False
-        if status != 101 or reply.headers.get(b"Upgrade", b"").lower() != MUX:
-            return 0
-        calls = reply.headers.get(b"Micro-Calls", b"")
-        return max(int(calls), 1) if calls.isdigit() and len(calls) < 10 else _CALLS
-
     async def _exchange(self, data: bytes, deadline: float) -> tuple[int, Message]:
         waiter = self._waiter = self._driver.waiter()
         timer = self._driver.call_at(deadline, self._expired) if deadline < math.inf else None
@@ -142,7 +126,7 @@ class SingleConnection(Http1Connection):
 
     def _message(self, headers: Headers, body: bytes) -> None:
         status = self._parser.status
-        if self._waiter is None or (status == 101 and not self._is_asking):
+        if self._waiter is None or status == 101:
             raise Refusal(400, "an answer that nobody asked for")
         self._settle((status, Message(headers, body)))
 

@@ -16,13 +16,9 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 
 from micro_core import Headers
 
-from .familiar_heads import FamiliarHeads
 from .refusal import STATUS, Refusal, is_call
 
-__all__ = ["MUX", "Received", "RequestParser", "ResponseParser", "canonical_name"]
-
-MUX = b"micro-mux"
-"""The token that asks for many calls on one connection (docs/protocol.md §2)."""
+__all__ = ["Received", "RequestParser", "ResponseParser", "canonical_name"]
 
 _SLACK = 8 * 1024
 """How much a head may be larger on the wire than its names and values: the request line, blanks."""
@@ -82,40 +78,11 @@ class _Parser:
         self._chunked = False
         self._chunks = 0
         self._wire = 0
-        self._is_between = True
-        """Between two messages."""
-        self._familiar = FamiliarHeads(headers)
-        self._learning = b""
-        """What was fed from the beginning of the message on, where its head may be learned."""
 
     def feed(self, data: bytes) -> None:
         """Hand the messages in ``data`` to the receiver. Raises `Refusal`, and only that; nothing may follow it."""
-        if self._is_between:
-            data = self._feed_familiar(data)
         for at in range(0, len(data), _SLICE):
             self._feed(data[at : at + _SLICE] if len(data) > _SLICE else data)
-
-    def _feed_familiar(self, data: bytes) -> bytes:
-        """Hand on the messages in front whose heads are familiar, and which are whole; return the rest."""
-        read, at, there = self._familiar.read, 0, len(data)
-        while at < there and not self.ended:
-            found = read(data, at)
-            if found is None:
-                break
-            headers, body, length = found
-            end = body + length
-            if length > self._body_limit or end > there:
-                break
-            at = end
-            self._received(headers, data[body:end])
-        self._learning = data[at:] if at else data
-        return self._learning
-
-    def _learn(self, headers: Headers, *, usual: bool) -> None:
-        """Note the head of the message that is complete, if it is the first that was fed and ``usual``."""
-        head, self._learning = self._learning, b""
-        if head and usual and not self.ended:
-            self._familiar.learn(head, headers)
 
     def _feed(self, data: bytes) -> None:
         while data and not self.ended:
@@ -147,7 +114,6 @@ class _Parser:
         if self.ended:
             raise _AfterTheEnd
         self.in_head = True
-        self._is_between = False
         self._wire = -1
 
     def on_header(self, raw: bytes, value: bytes) -> None:
@@ -225,9 +191,7 @@ class _Parser:
 class CheckHead(Protocol):
     """Raises `Refusal` for a head that is not let in, once it is complete."""
 
-    def __call__(
-        self, method: bytes | None, host: bytes | None, headers: Headers, /, *, is_asking: bool = False
-    ) -> None: ...
+    def __call__(self, method: bytes | None, host: bytes | None, headers: Headers, /) -> None: ...
 
 
 class RequestParser(_Parser):
@@ -248,9 +212,6 @@ class RequestParser(_Parser):
         self._check = check
         self._replay: bytes | None = None
         self._keep_alive = True
-        self.multiplexed = False
-        """Set once the connection carries many calls: its messages are all alike, and no upgrade is left to ask for."""
-        self.asks_multiplexing = False
         self.without_body = False
         """The answer must not have a body (``HEAD``)."""
 
@@ -269,13 +230,9 @@ class RequestParser(_Parser):
             self._replay = None
             return
         host = headers.pop(b"Host", None)
-        if self.multiplexed:
-            if b"Upgrade" in headers:
-                raise Refusal(400, "no upgrade on a multiplexed connection")
-        else:
-            self._look_at(headers, length, host)
+        self._look_at(headers, length, host)
         if self._check is not None:
-            self._check(self._http.get_method(), host, headers, is_asking=self.asks_multiplexing)
+            self._check(self._http.get_method(), host, headers)
         self._continue_if_expected(headers)
 
     def _look_at(self, headers: Headers, length: int | None, host: bytes | None) -> None:
@@ -291,20 +248,17 @@ class RequestParser(_Parser):
         self._keep_alive = version == "1.1" and http.should_keep_alive()
         self.without_body = method == b"HEAD"
         headers.pop(b"Connection", None)
-        upgrade = headers.pop(b"Upgrade", None)
+        headers.pop(b"Upgrade", None)
         if http.should_upgrade():
-            has_body = self._chunked or bool(length)
-            self.asks_multiplexing = method == b"OPTIONS" and upgrade == MUX and not has_body
-            if not self.asks_multiplexing:
-                framing = b"Transfer-Encoding: chunked" if self._chunked else b"Content-Length: %d" % (length or 0)
-                last = b"" if self._keep_alive else b"\r\nConnection: close"
-                self._replay = b"POST / HTTP/1.1\r\n%b%b\r\n\r\n" % (framing, last)
+            framing = b"Transfer-Encoding: chunked" if self._chunked else b"Content-Length: %d" % (length or 0)
+            last = b"" if self._keep_alive else b"\r\nConnection: close"
+            self._replay = b"POST / HTTP/1.1\r\n%b%b\r\n\r\n" % (framing, last)
 
     def _continue_if_expected(self, headers: Headers) -> None:
         expectation = headers.pop(b"Expect", None)
         if expectation is None or self._expects is None or self._http.get_http_version() != "1.1":
             return
-        if expectation.lower() == b"100-continue" and not self.multiplexed:
+        if expectation.lower() == b"100-continue":
             self._expects()
 
     @property
@@ -316,12 +270,9 @@ class RequestParser(_Parser):
         if self._replay is not None:
             return
         headers, body = self._take()
-        if not self.multiplexed:
-            self.ended = not self._keep_alive
-        self._is_between = True
-        self._learn(headers, usual=not (self.asks_multiplexing or self.without_body))
+        self.ended = not self._keep_alive
         self._received(headers, body)
-        self.asks_multiplexing = self.without_body = False
+        self.without_body = False
 
 
 class ResponseParser(_Parser):
@@ -358,11 +309,8 @@ class ResponseParser(_Parser):
     def on_message_complete(self) -> None:
         headers, body = self._take()
         self._until_eof = False
-        self._is_between = True
         if 100 <= self.status < 200 and self.status != 101:
-            self._learning = b""
             return
         self.ended = not self._keep_alive
-        self._learn(headers, usual=self.status == 200)
         self._received(headers, body)
         self.status = 200

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from micro_core import EncodeError, Head, Headers
 
-__all__ = ["ANSWER", "OF_THE_CONNECTION", "TOKEN", "UNSAFE", "cancellation", "message", "request_line", "safe_message"]
+__all__ = ["ANSWER", "OF_THE_CONNECTION", "TOKEN", "UNSAFE", "message", "request_line", "safe_message"]
 
 ANSWER = b"HTTP/1.1 200 OK\r\n"
 """Every answer to a call has status 200 (docs/wire.md §2.1)."""
@@ -69,11 +69,6 @@ def safe_message(start: bytes, head: Head, id: bytes, headers: Headers, body: by
     merged = {**head.headers, **headers}
     fit = {name: UNSAFE.sub(b" ", value) for name, value in merged.items() if TOKEN.fullmatch(name)}
     return message(start, Head(fit), UNSAFE.sub(b" ", id), {}, body)
-
-
-def cancellation(start: bytes, id: bytes) -> bytes:
-    """Return the message that takes back the call ``id`` on a multiplexed connection (docs/protocol.md §2)."""
-    return b"%bMicro-Cancel: %b\r\nContent-Length: 0\r\n\r\n" % (start, id)
 
 
 def _lines(headers: Headers) -> bytes:

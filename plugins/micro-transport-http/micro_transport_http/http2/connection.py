@@ -1,306 +1,499 @@
-"""What both ends of an HTTP/2 connection have in common: frames by h2, flow control, and streams that are links.
+"""One end of an HTTP/2 connection, without I/O (RFC 9113): bytes in, what came of them to the methods of a role.
 
-The bytes come from a link and go to one; nothing here waits. A stream call is a link of its own (`StreamLink`), on
-which messages have the form that they have on an HTTP/1.1 connection (docs/protocol.md §2.1).
+Between peers of ours a call is a HEADERS frame and a DATA frame each way, nearly always of known blocks; everything
+else that the RFC allows is understood, and what it forbids is answered as it says.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
-import anyio.lowlevel
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, Event
-from h2.exceptions import H2Error
-from h2.settings import Settings
-from hyperframe.frame import Frame, GoAwayFrame
+from micro_core import Headers
 
-from micro_transport_http.io.link import HIGH_WATER, Driver, Link, Timer, Waiter
+from .broken import ConnectionBroken, StreamBroken
+from .floods import Floods
+from .frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEAD,
+    HEADERS,
+    LARGEST_WINDOW,
+    PADDED,
+    PING,
+    PRIORITY_FIELDS,
+    SETTINGS,
+    Code,
+    Setting,
+    frame,
+    goaway,
+    reset,
+    settings,
+    settings_in,
+    unpack_head,
+    window_update,
+)
+from .header_list import Malformed, Start, trailers_of
+from .peer_settings import PeerSettings
+from .reading_blocks import BlockReader
+from .sending import Sending, Wire
+from .stream_state import StreamState
+from .writing_blocks import BlockWriter
 
-from .fields import RepeatingDecoder, RepeatingEncoder
+__all__ = ["CONNECTION_WINDOW", "FRAME_SIZE", "Connection"]
 
-__all__ = ["TUNNEL", "H2Connected", "Outgoing", "StreamLink"]
-
-TUNNEL = b"micro-tunnel"
-"""The header of a request whose body, and whose answer's, are messages of a stream."""
-
-STREAM_WINDOW = 256 * 1024
-"""Bytes of one stream that may be on their way to us."""
 CONNECTION_WINDOW = 16 * 1024 * 1024
-_LAST_STREAM = 2**31 - 1
+"""Bytes of all streams that may be on their way to us."""
+FRAME_SIZE = 64 * 1024
+"""The largest frame that we take."""
+
+_CONTINUATIONS = 16
+"""Frames of one block after its first."""
+_REMEMBERED = 256
+"""How many streams that we have reset are known as such: what still comes for them is nobody's fault."""
+
+S = TypeVar("S", bound=StreamState)
 
 
-class _Connection(H2Connection):
-    """h2's connection, but that a peer which is about to leave may still answer what is under way (RFC 9113 §6.8)."""
+class Connection(ABC, Generic[S]):
+    """What both roles have in common. ``window`` is what a stream may have on its way to us."""
 
-    def __init__(self, config: H2Configuration) -> None:
-        super().__init__(config)
-        self.encoder, self.decoder = RepeatingEncoder(), RepeatingDecoder()
-
-    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
-        if frame.error_code != ErrorCodes.NO_ERROR:
-            return super()._receive_goaway_frame(frame)
-        event = ConnectionTerminated()
-        event.error_code, event.last_stream_id = ErrorCodes.NO_ERROR, frame.last_stream_id
-        return [], [event]
-
-
-class Outgoing:
-    """What is to be sent on one stream and has no room yet."""
-
-    __slots__ = ("buffer", "ends", "link")
-
-    def __init__(self, link: StreamLink | None = None) -> None:
-        self.buffer = bytearray()
-        self.ends = False
-        self.link = link
-
-
-class H2Connected:
-    """One end of a connection."""
-
-    def __init__(self, driver: Driver, link: Link, *, is_client: bool, settings: dict[Any, int]) -> None:
-        self._driver = driver
-        self._link = link
-        config = H2Configuration(
-            client_side=is_client,
-            header_encoding=None,
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
+    def __init__(
+        self,
+        wire: Wire,
+        reader: BlockReader,
+        writer: BlockWriter,
+        own: Mapping[Setting, int],
+        *,
+        window: int,
+        headers: int,
+        time: Callable[[], float],
+    ) -> None:
+        self.wire = wire
+        self.reader = reader
+        self.writer = writer
+        self.sending = Sending(wire, self.close_if_done)
+        self.floods = Floods(time)
+        self.streams: dict[int, S] = {}
+        self.highest = 0
+        """The newest stream that the peer or we have begun."""
+        self.served = 0
+        """Requests that were answered since the peer last gave one up."""
+        self.is_over = False
+        """Nothing that comes is looked at any more."""
+        self.peer = PeerSettings()
+        """What the peer has said about itself."""
+        self._window = window
+        self._headers_limit = headers
+        self._rest = b""
+        self._parts: list[bytes] = []
+        self._block_stream = 0
+        self._block_size = 0
+        self._block_ends = False
+        self._reset: OrderedDict[int, None] = OrderedDict()
+        self._left = CONNECTION_WINDOW
+        """Bytes that the peer may still send."""
+        self.owed = 0
+        """Bytes that came, and that the peer was not allowed again."""
+        self._carried = False
+        """Something of use has come since the last PING."""
+        self._unacknowledged = 1
+        self._is_first = True
+        self._handlers = (
+            self._data,
+            self._headers,
+            self._priority,
+            self._rst_stream,
+            self._settings,
+            self._push_promise,
+            self._ping,
+            self._goaway,
+            self._window_update,
+            self._continuation,
         )
-        self._h2 = _Connection(config)
-        self._h2.local_settings = Settings(client=is_client, initial_values=settings)
-        self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
-        self._outgoing: dict[int, Outgoing] = {}
-        self._links: dict[int, StreamLink] = {}
-        self._received = 0
-        self.flush()
+        values = {Setting.INITIAL_WINDOW_SIZE: window, Setting.MAX_FRAME_SIZE: FRAME_SIZE, **own}
+        values[Setting.MAX_HEADER_LIST_SIZE] = headers
+        self.hello = settings(values) + window_update(0, CONNECTION_WINDOW - 65_535)
+        """What a role sends first."""
 
-    def flush(self) -> None:
-        """Send what h2 has to say."""
-        data = self._h2.data_to_send()
-        if data:
-            self._link.write(data)
+    # ------------------------------------------------------------------------------------------ a role's part
 
-    # ------------------------------------------------------------------------------------------ bodies
+    @abstractmethod
+    def on_message(self, stream: int, start: Start, headers: Headers, body: bytes) -> bool:
+        """Take a message that came as a whole; return False for one that has to be looked at part by part."""
 
-    def send_body(self, stream: int, data: bytes, *, ends: bool) -> None:
-        """Send what flow control allows, and the rest when it does."""
-        outgoing = self._outgoing.get(stream)
-        if outgoing is None and ends and self._sends_whole(stream, data):
-            return
-        if outgoing is None:
-            outgoing = self._outgoing[stream] = Outgoing(self._links.get(stream))
-        outgoing.buffer += data
-        outgoing.ends = outgoing.ends or ends
-        self._pump(stream, outgoing)
+    @abstractmethod
+    def on_start(self, stream: int, start: Start, headers: Headers, *, ends: bool) -> None:
+        """Take what the message of a stream begins with."""
 
-    def _sends_whole(self, stream: int, data: bytes) -> bool:
-        """Send a whole body where there is room for it; return whether nothing is left to do."""
-        h2 = self._h2
+    @abstractmethod
+    def on_settings(self) -> None:
+        """Take note of what the peer said about itself."""
+
+    @abstractmethod
+    def on_goaway(self, last: int, code: int) -> None:
+        """Take note that the peer begins nothing new, and looks at no stream after ``last``."""
+
+    @abstractmethod
+    def on_broken(self, sentence: str) -> None:
+        """Take note that the peer broke the rules, and was told so."""
+
+    @abstractmethod
+    def is_unbegun(self, stream: int) -> bool:
+        """Tell whether neither side has begun this stream."""
+
+    @abstractmethod
+    def begin(self, stream: int) -> None:
+        """Let the peer begin an idle stream. Raises `ConnectionBroken` where it may not."""
+
+    def is_forgiven(self, stream: int) -> bool:
+        """Tell whether the peer may not know yet that this stream is closed."""
+        return stream in self._reset
+
+    # ------------------------------------------------------------------------------------------ frames
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes of the peer. Raises nothing that is the peer's doing."""
+        if self._rest:
+            data = self._rest + data
+        at, there = 0, len(data)
         try:
-            room = min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size)
-            if len(data) > room or not self._link.is_writable:
-                return False
-            h2.send_data(stream, data, end_stream=True)
-        except H2Error:  # the stream was closed meanwhile
-            pass
-        self.flush()
+            while there - at >= FRAME_HEAD and not self.is_over:
+                high, low, kind, flags, stream = unpack_head(data, at)
+                size = high << 8 | low
+                if size > FRAME_SIZE:
+                    raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes")
+                begins, ends = at + FRAME_HEAD, at + FRAME_HEAD + size
+                if ends > there:
+                    break
+                at = ends
+                if kind == HEADERS and flags == END_HEADERS and there - at >= FRAME_HEAD:
+                    at = self._message(data, begins, ends, stream) or at
+                    if at > ends:
+                        continue
+                self._frame(kind, flags, stream & LARGEST_WINDOW, data[begins:ends])
+        except ConnectionBroken as broken:
+            self.end(broken.code, broken.sentence)
+            self.on_broken(broken.sentence)
+            return
+        self._rest = data[at:] if at < there else b""
+
+    def _message(self, data: bytes, begins: int, ends: int, stream: int) -> int:
+        """Take the whole message whose block is between two places, if it is of the usual form; return where it ends.
+
+        The short way for calls of our peers: a block that is known, and a body in one frame. Returns 0 for all else.
+        """
+        high, low, kind, flags, of = unpack_head(data, ends)
+        size: int = high << 8 | low
+        at = ends + FRAME_HEAD + size
+        if kind != DATA or flags != END_STREAM or of != stream or at > len(data) or size > self._window:
+            return 0
+        if self._block_stream or self._is_first or size > self._left:
+            return 0
+        known = self.reader.known(data[begins:ends])
+        if known is None or not self.on_message(stream, known[0], known[1], data[at - size : at]):
+            return 0
+        self._carried = True
+        self._left -= size
+        self.owed += size
+        if self.owed >= CONNECTION_WINDOW // 4:
+            self.give_back()
+        return at
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if self._is_first:
+            if kind != SETTINGS or flags & ACK:
+                raise ConnectionBroken(Code.PROTOCOL_ERROR, "another frame than SETTINGS came first")
+            self._is_first = False
+        if self._block_stream and (kind != CONTINUATION or stream != self._block_stream):
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "another frame inside a block of headers")
+        try:
+            if kind <= CONTINUATION:
+                self._handlers[kind](flags, stream, payload)
+            else:
+                self.floods.others.take()
+        except StreamBroken as broken:
+            self.floods.made.take()
+            known = self.streams.get(broken.stream)
+            self.reset(broken.stream, broken.code)
+            if known is not None:
+                known.was_reset(broken.code, broken.sentence)
+
+    # ------------------------------------------------------------------------------------------ headers
+
+    def _headers(self, flags: int, stream: int, payload: bytes) -> None:
+        if not stream:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "HEADERS of no stream")
+        if flags & (PADDED | PRIORITY_FIELDS):
+            payload = _unpadded(flags, payload)
+            if flags & PRIORITY_FIELDS:
+                if len(payload) < 5:
+                    raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
+                if int.from_bytes(payload[:4]) & LARGEST_WINDOW == stream:
+                    raise ConnectionBroken(Code.PROTOCOL_ERROR, "a stream that depends on itself")
+                payload = payload[5:]
+        if flags & END_HEADERS:
+            self._read_block(stream, payload, flags & END_STREAM)
+            return
+        self._parts = [payload]
+        self._block_size = len(payload)
+        self._block_stream = stream
+        self._block_ends = bool(flags & END_STREAM)
+
+    def _continuation(self, flags: int, stream: int, payload: bytes) -> None:
+        if not self._block_stream:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        self._parts.append(payload)
+        self._block_size += len(payload)
+        if self._block_size > self._headers_limit or len(self._parts) > _CONTINUATIONS + 1:
+            raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, "too long a block of headers")
+        if flags & END_HEADERS:
+            block, self._parts, self._block_stream = b"".join(self._parts), [], 0
+            self._read_block(stream, block, self._block_ends)
+
+    @property
+    def is_in_block(self) -> bool:
+        """Whether the rest of a block of headers has to come."""
+        return self._block_stream > 0
+
+    def _read_block(self, stream: int, block: bytes, ends: int) -> None:
+        self._carried = True
+        known = self.streams.get(stream)
+        if known is None:
+            if not self.is_unbegun(stream):
+                self._block_of_nobody(stream, block)
+                return
+            self.begin(stream)
+        try:
+            if known is not None and known.has_fields:
+                self._trailers(known, block, ends)
+                return
+            start, headers = self.reader.read(block)
+        except Malformed as malformed:
+            raise StreamBroken(stream, Code.PROTOCOL_ERROR, str(malformed)) from malformed
+        if ends and start.length:
+            raise StreamBroken(stream, Code.PROTOCOL_ERROR, "less content than content-length says")
+        self.on_start(stream, start, headers, ends=bool(ends))
+
+    def _block_of_nobody(self, stream: int, block: bytes) -> None:
+        self.reader.fields(block)  # so that the tables stay the same
+        if not self.is_forgiven(stream):
+            raise ConnectionBroken(Code.STREAM_CLOSED, f"HEADERS of stream {stream}, which is closed")
+        self.floods.small.take()
+
+    def _trailers(self, stream: S, block: bytes, ends: int) -> None:
+        fields = self.reader.fields(block)
+        if stream.has_ended:
+            raise StreamBroken(stream.id, Code.STREAM_CLOSED, "HEADERS after the end of a stream")
+        if not ends:
+            raise StreamBroken(stream.id, Code.PROTOCOL_ERROR, "HEADERS in the middle of a body")
+        trailers_of(fields)
+        self._ended(stream)
+        stream.arrived(b"")
+
+    def _ended(self, stream: S) -> None:
+        stream.has_ended = True
+        if stream.expected is not None and stream.length != stream.expected:
+            raise StreamBroken(stream.id, Code.PROTOCOL_ERROR, "not the content that content-length says")
+
+    # ------------------------------------------------------------------------------------------ data
+
+    def _data(self, flags: int, stream: int, payload: bytes) -> None:
+        size = len(payload)
+        self._carried = True
+        self._left -= size
+        self.owed += size
+        if self._left < 0:
+            raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
+        if self.owed >= CONNECTION_WINDOW // 4:
+            self.give_back()
+        known = self.streams.get(stream)
+        if known is None or known.has_ended:
+            self._data_of_nobody(stream, known)
+            return
+        if not known.has_fields:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "DATA before HEADERS")
+        known.size += size
+        if known.size > self._window + known.allowed:
+            raise StreamBroken(stream, Code.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
+        if flags & PADDED:
+            payload = _unpadded(flags, payload)
+        known.length += len(payload)
+        if flags & END_STREAM:
+            self._ended(known)
+        elif len(payload) < 16:
+            self.floods.small.take()
+        known.arrived(payload)
+
+    def _data_of_nobody(self, stream: int, known: S | None) -> None:
+        if not stream or (known is None and self.is_unbegun(stream)):
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"DATA of stream {stream}, which nobody began")
+        if known is None and self.is_forgiven(stream):
+            self.floods.small.take()
+            return
+        if known is None:
+            raise ConnectionBroken(Code.STREAM_CLOSED, f"DATA of stream {stream}, which is closed")
+        raise StreamBroken(stream, Code.STREAM_CLOSED, "DATA after the end of a stream")
+
+    def give_back(self) -> None:
+        """Let the peer send as much again as came, unless too much of it is still held here."""
+        if self.may_give_back():
+            self.wire.write(window_update(0, self.owed))
+            self._left += self.owed
+            self.owed = 0
+
+    def may_give_back(self) -> bool:
+        """Tell whether more may come."""
         return True
 
-    def _pump(self, stream: int, outgoing: Outgoing) -> None:
-        h2, buffer = self._h2, outgoing.buffer
-        try:
-            while buffer and self._link.is_writable:
-                room = min(h2.local_flow_control_window(stream), h2.max_outbound_frame_size, len(buffer))
-                if room <= 0:
-                    break
-                h2.send_data(stream, bytes(buffer[:room]), end_stream=outgoing.ends and room == len(buffer))
-                del buffer[:room]
-                self.flush()
-                if outgoing.ends and not buffer:
-                    del self._outgoing[stream]
-                    return
-            if outgoing.ends and not buffer:
-                h2.end_stream(stream)
-                del self._outgoing[stream]
-        except H2Error:  # the stream was closed meanwhile
-            self._outgoing.pop(stream, None)
-        self.flush()
+    def allow(self, stream: S, size: int) -> None:
+        """Let the peer send so much more on a stream."""
+        stream.allowed += size
+        self.wire.write(window_update(stream.id, size))
 
-    def pump_all(self) -> None:
-        """Go on with every stream that has something to send."""
-        for stream, outgoing in list(self._outgoing.items()):
-            if stream in self._outgoing:
-                self._pump(stream, outgoing)
-                if outgoing.link is not None:
-                    outgoing.link.caught_up()
+    # ------------------------------------------------------------------------------------------ the rest
 
-    def unsent(self, stream: int) -> int:
-        """Return how many bytes wait on a stream."""
-        outgoing = self._outgoing.get(stream)
-        return 0 if outgoing is None else len(outgoing.buffer)
+    def _priority(self, flags: int, stream: int, payload: bytes) -> None:
+        """What RFC 9113 §5.3 lets everybody ignore."""
+        if not stream:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "PRIORITY of no stream")
+        if len(payload) != 5:
+            raise StreamBroken(stream, Code.FRAME_SIZE_ERROR, "PRIORITY of another size than 5")
+        if int.from_bytes(payload[:4]) & LARGEST_WINDOW == stream:
+            raise StreamBroken(stream, Code.PROTOCOL_ERROR, "a stream that depends on itself")
+        self.floods.others.take()
 
-    # ------------------------------------------------------------------------------------------ windows
+    def _rst_stream(self, flags: int, stream: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "RST_STREAM of another size than 4")
+        if not stream or self.is_unbegun(stream):
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"RST_STREAM of stream {stream}, which nobody began")
+        self.floods.resets.earn(self.served / 2)
+        self.served = 0
+        self.floods.resets.take()
+        known = self.streams.pop(stream, None)
+        if known is not None:
+            self.sending.forget(known)
+            known.was_reset(int.from_bytes(payload), "")
 
-    def taken(self, size: int) -> None:
-        """Let the peer send as much again on the connection; in few frames."""
-        self._received += size
-        if self._received >= CONNECTION_WINDOW // 4:
-            self._h2.increment_flow_control_window(self._received)
-            self._received = 0
-
-    def taken_in(self, stream: int, before: int, now: int) -> None:
-        """Let the peer go on with a body of which ``now`` bytes came, ``before`` of them earlier; in few frames."""
-        step = STREAM_WINDOW // 4
-        if now // step > before // step:
-            self.taken_of(stream, (now // step - before // step) * step)
-
-    def taken_of(self, stream: int, size: int) -> None:
-        """Let the peer send as much again on a stream."""
-        if size:
-            try:
-                self._h2.increment_flow_control_window(size, stream)
-            except (H2Error, KeyError):
-                pass  # It ended meanwhile.
-
-    def reset(self, stream: int, code: ErrorCodes = ErrorCodes.CANCEL) -> None:
-        """End a stream at once."""
-        self._outgoing.pop(stream, None)
-        self._links.pop(stream, None)
-        try:
-            self._h2.reset_stream(stream, code)
-        except (H2Error, KeyError):
+    def _settings(self, flags: int, stream: int, payload: bytes) -> None:
+        if stream:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "SETTINGS of a stream")
+        if flags & ACK:
+            if payload:
+                raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "SETTINGS ACK with settings")
+            self._unacknowledged -= 1
+            if self._unacknowledged < 0:
+                self.floods.settings.take()
             return
-        self.flush()
+        if len(payload) % 6:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "SETTINGS of a size that is no multiple of 6")
+        self.floods.settings.take()
+        for number, value in settings_in(payload):
+            self._set(number, value)
+        self.wire.write(frame(SETTINGS, ACK, 0, b""))
+        self.sending.pump()
+        self.on_settings()
 
-    def say_goodbye(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        """Tell the peer to begin nothing new here."""
-        last = _LAST_STREAM if code is ErrorCodes.NO_ERROR else self._h2.highest_inbound_stream_id
-        self.flush()
-        self._link.write(GoAwayFrame(0, last_stream_id=last, error_code=code).serialize())
+    def _set(self, number: int, value: int) -> None:
+        self.peer.take(number, value)
+        if number == Setting.INITIAL_WINDOW_SIZE:
+            self.sending.initial = value
+            if any(value + stream.credit > LARGEST_WINDOW for stream in self.streams.values()):
+                raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, "a window of more than 2^31-1 bytes")
+        elif number == Setting.MAX_FRAME_SIZE:
+            self.sending.limit_frames(value)
+        elif number == Setting.HEADER_TABLE_SIZE:
+            self.writer.resize(value)
 
+    def _push_promise(self, flags: int, stream: int, payload: bytes) -> None:
+        raise ConnectionBroken(Code.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody allowed")
 
-class StreamLink(Link):
-    """One stream of a connection, as a link: what is above cannot tell it from a connection."""
-
-    def __init__(self, connection: H2Connected, driver: Driver, under: Link, stream: int) -> None:
-        self._connection = connection
-        self._driver = driver
-        self._stream = stream
-        self._held = bytearray()
-        self._credit = 0
-        self._is_paused = False
-        self._is_over = False
-        self._finishing: Timer | None = None
-        self._draining: list[Waiter] = []
-        self._sending: list[Waiter] = []
-        self.local, self.remote, self.peer = under.local, under.remote, under.peer
-
-    def write(self, data: bytes, *, alone: bool = False) -> None:
-        if not self.lost and self._finishing is None:
-            self._connection.send_body(self._stream, data, ends=False)
-            self._look()
-
-    def caught_up(self) -> None:
-        """Look whether there is room again."""
-        self._look()
-
-    def _look(self) -> None:
-        unsent = self._connection.unsent(self._stream)
-        writable = unsent <= HIGH_WATER
-        if not unsent:
-            _wake(self._sending)
-        if writable != self.is_writable and not self.lost:
-            self.is_writable = writable
-            if writable:
-                _wake(self._draining)
-            self.owner.writable(writable)
-
-    async def drain(self) -> None:
-        await anyio.lowlevel.checkpoint()
-        while not (self.is_writable or self.lost):
-            waiter = self._driver.waiter()
-            self._draining.append(waiter)
-            await waiter
-
-    async def sent(self) -> None:
-        while self._connection.unsent(self._stream) and not self.lost:
-            waiter = self._driver.waiter()
-            self._sending.append(waiter)
-            await waiter
-
-    def pause(self) -> None:
-        self._is_paused = True
-
-    def resume(self) -> None:
-        self._is_paused = False
-        held, self._held = bytes(self._held), bytearray()
-        if held:
-            self._deliver(held)
-        self._let_send()
-        self._end_if_over()
-
-    def arrived(self, data: bytes, size: int) -> None:
-        """Take what the peer sent; ``size`` is what it counts for. What is held is what the peer may not send again."""
-        self._credit += size
-        if self._is_paused:
-            self._held += data
+    def _ping(self, flags: int, stream: int, payload: bytes) -> None:
+        if stream:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "PING of a stream")
+        if len(payload) != 8:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "PING of another size than 8")
+        if flags & ACK:
+            return  # that something came is all there is to know
+        if self._carried:
+            self._carried = False
         else:
-            self._deliver(data)
-            self._let_send()
+            self.floods.pings.take()
+        self.wire.write(frame(PING, ACK, 0, payload))
 
-    def _deliver(self, data: bytes) -> None:
-        if data and self._finishing is None and not self.lost:
-            self.owner.received(data)
+    def _goaway(self, flags: int, stream: int, payload: bytes) -> None:
+        if stream:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "GOAWAY of a stream")
+        if len(payload) < 8:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "GOAWAY of less than 8 bytes")
+        self.floods.settings.take()
+        self.on_goaway(int.from_bytes(payload[:4]) & LARGEST_WINDOW, int.from_bytes(payload[4:8]))
 
-    def _let_send(self) -> None:
-        """Let the peer send as much again as was read; in few frames."""
-        if not self._is_paused and self._credit >= STREAM_WINDOW // 4:
-            credit, self._credit = self._credit, 0
-            self._connection.taken_of(self._stream, credit)
-            self._connection.flush()
+    def _window_update(self, flags: int, stream: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE of another size than 4")
+        size = int.from_bytes(payload) & LARGEST_WINDOW
+        known = self.streams.get(stream)
+        if stream and known is None and self.is_unbegun(stream):
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"WINDOW_UPDATE of stream {stream}, which nobody began")
+        if not size:
+            if stream:
+                raise StreamBroken(stream, Code.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        self.floods.windows.earn(self.sending.taken_count())
+        self.floods.windows.take()
+        if known is not None or not stream:
+            self.sending.opened(known, size)
 
-    def ended(self) -> None:
-        """Take note that the peer sends nothing more."""
-        self._is_over = True
-        self._end_if_over()
+    # ------------------------------------------------------------------------------------------ our own doing
 
-    def _end_if_over(self) -> None:
-        """End it when all that came before the end was read."""
-        if self._is_over and not (self._held or self._is_paused):
-            self._end()
+    def close_if_done(self, stream: S) -> None:
+        """Forget a stream that both sides have ended."""
+        if stream.has_ended and stream.has_sent_end:
+            self.streams.pop(stream.id, None)
 
-    def finish(self, seconds: float) -> None:
-        if self.lost or self._finishing is not None:
-            return
-        self._finishing = self._driver.call_at(self._driver.time() + seconds, self.close)
-        self._is_paused = False
-        self._connection.send_body(self._stream, b"", ends=True)
+    def reset(self, stream: int, code: Code) -> None:
+        """End a stream at once; what still comes for it is passed over."""
+        known = self.streams.pop(stream, None)
+        if known is not None:
+            self.sending.forget(known)
+        self._remember(stream)
+        self.wire.write(reset(stream, code))
 
-    def close(self) -> None:
-        if not self.lost:
-            self._connection.reset(self._stream)
-        self._end()
+    def _remember(self, stream: int) -> None:
+        self._reset[stream] = None
+        if len(self._reset) > _REMEMBERED:
+            self._reset.popitem(last=False)
 
-    def _end(self) -> None:
-        if self._finishing is not None:
-            self._finishing.cancel()
-        if not self.lost:
-            self.lost = True
-            _wake(self._draining)
-            _wake(self._sending)
-            self.owner.lost()
-            if self._is_over and self._finishing is None:
-                # As a socket does: an end that was not answered is answered by the end of everything.
-                self._connection.send_body(self._stream, b"", ends=True)
+    def ping(self) -> None:
+        """Ask whether the peer is there."""
+        self.wire.write(frame(PING, 0, 0, b"micro-up"))
+
+    def goodbye(self, last: int, code: Code, sentence: str = "") -> None:
+        """Tell the peer to begin nothing new here."""
+        self.wire.write(goaway(last, code, sentence))
+
+    def end(self, code: Code, sentence: str = "") -> None:
+        """Tell the peer that the connection is over, and look at nothing more."""
+        if not self.is_over:
+            self.is_over = True
+            self._rest = b""
+            self.goodbye(self.highest, code, sentence)
 
 
-def _wake(waiters: list[Waiter]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
+def _unpadded(flags: int, payload: bytes) -> bytes:
+    """Return a payload without its padding. Raises `ConnectionBroken` where there is more of that than payload."""
+    if not flags & PADDED:
+        return payload
+    if not payload:
+        raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "a padded frame without the length of its padding")
+    end = len(payload) - payload[0]
+    if end < 1:
+        raise ConnectionBroken(Code.PROTOCOL_ERROR, "more padding than payload")
+    return payload[1:end]

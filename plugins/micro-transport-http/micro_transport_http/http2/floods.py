@@ -4,61 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from h2 import events
+from .broken import ConnectionBroken
+from .frames import Code
 
-__all__ = ["Floods"]
+__all__ = ["Allowance", "Floods"]
 
 
-class _Allowance:
-    """So many at once, and so many a second after that."""
+class Allowance:
+    """So many at once, and so many a second after that; what was honest work can earn some back."""
 
-    __slots__ = ("_at", "_burst", "_left", "_rate")
+    __slots__ = ("_at", "_burst", "_left", "_name", "_rate", "_time")
 
-    def __init__(self, burst: float, rate: float) -> None:
+    def __init__(self, name: str, burst: float, rate: float, time: Callable[[], float]) -> None:
+        self._name = name
         self._burst = self._left = burst
         self._rate = rate
-        self._at = 0.0
+        self._time = time
+        self._at = time()
 
-    def take(self, now: float) -> bool:
-        """Take one; return whether there was one."""
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
+    def take(self) -> None:
+        """Take one. Raises `ConnectionBroken` where none is left."""
         self._left -= 1
-        return self._left >= 0
+        if self._left < 0:
+            now = self._time()
+            self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+            self._at = now
+            if self._left < 0:
+                raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, f"too many frames of one kind: {self._name}")
+
+    def earn(self, count: float = 1) -> None:
+        """Give some back."""
+        self._left = min(self._burst, self._left + count)
 
 
 class Floods:
-    """Counts what a peer of one connection does. CONTINUATION frames are bounded by h2 itself, 64 for a block."""
+    """What the peer of one connection may do."""
 
     def __init__(self, time: Callable[[], float]) -> None:
-        self._time = time
-        self._resets = _Allowance(200, 50)
-        self._made = _Allowance(100, 10)
-        self._empty = _Allowance(100, 10)
-        self._others: dict[type, tuple[str, _Allowance]] = {
-            events.PingReceived: ("PING", _Allowance(50, 5)),
-            events.RemoteSettingsChanged: ("SETTINGS", _Allowance(20, 1)),
-            events.PriorityUpdated: ("PRIORITY", _Allowance(200, 20)),
-            events.UnknownFrameReceived: ("unknown", _Allowance(100, 10)),
-        }
-
-    def of(self, event: events.Event) -> str | None:
-        """Count what happened; return which kind of it there is too much of."""
-        kind = type(event)
-        if kind is events.StreamReset:
-            # Those that h2 itself had to make for a broken stream are told apart.
-            if isinstance(event, events.StreamReset) and not event.remote_reset:
-                return self.made()
-            return None if self._resets.take(self._time()) else "RST_STREAM"
-        if isinstance(event, events.DataReceived):
-            if event.data or event.stream_ended is not None:
-                return None
-            return None if self._empty.take(self._time()) else "empty DATA"
-        if kind in self._others:
-            name, allowance = self._others[kind]
-            return None if allowance.take(self._time()) else name
-        return None
-
-    def made(self) -> str | None:
-        """Count a reset that the peer made us send."""
-        return None if self._made.take(self._time()) else "streams that had to be refused"
+        self.resets = Allowance("RST_STREAM", 1000, 500, time)
+        """Two requests that were answered earn one: who gives up one of three calls is no attacker."""
+        self.made = Allowance("streams that had to be refused", 200, 20, time)
+        self.pings = Allowance("PING", 50, 5, time)
+        """Free after a frame that carries something: grpc-go asks so how wide the path is while data flows."""
+        self.settings = Allowance("SETTINGS", 50, 1, time)
+        self.windows = Allowance("WINDOW_UPDATE", 1000, 100, time)
+        """Each DATA frame that was sent earns two."""
+        self.small = Allowance("DATA with next to nothing", 500, 50, time)
+        self.others = Allowance("frames that mean nothing here", 200, 20, time)

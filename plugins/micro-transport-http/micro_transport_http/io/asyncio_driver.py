@@ -32,6 +32,7 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._size = 0
+        self._gathered: list[Callable[[], object]] = []
         self._draining: list[asyncio.Future[None]] = []
         self._finishing: asyncio.TimerHandle | None = None
         self._is_handing = False
@@ -57,7 +58,7 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._is_handing = True
         self.owner.received(data)
         self._is_handing = False
-        if self._out:
+        if self._out or self._gathered:
             self._flush()
 
     def eof_received(self) -> None:
@@ -88,10 +89,23 @@ class AsyncioLink(asyncio.Protocol, Link):
         self._size += len(data)
         if len(self._out) == _TOGETHER or self._size > HIGH_WATER or (alone and not self._is_handing):
             self._flush()
-        elif len(self._out) == 1 and not self._is_handing:
+        elif len(self._out) == 1 and not (self._is_handing or self._gathered):
             self._loop.call_soon(self._flush)
 
+    def before_flush(self, write: Callable[[], object]) -> None:
+        if not (self._is_handing or self._out or self._gathered):
+            self._loop.call_soon(self._flush)
+        self._gathered.append(write)
+
+    def _gather(self) -> None:
+        """Have everything written that belongs to this turn."""
+        gathered, self._gathered = self._gathered, []
+        for write in gathered:
+            write()
+
     def _flush(self) -> None:
+        if self._gathered:
+            self._gather()
         if self._out and self._transport is not None:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
@@ -208,6 +222,8 @@ class AsyncioTlsLink(AsyncioLink):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        if self._gathered:
+            self._gather()
         plain = b"".join(self._out)
         self._out.clear()
         self._size = 0

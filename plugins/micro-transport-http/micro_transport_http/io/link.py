@@ -56,6 +56,10 @@ class Link(ABC):
         """
 
     @abstractmethod
+    def before_flush(self, write: Callable[[], object]) -> None:
+        """Call ``write``, which writes what was gathered until then, when what is queued in this turn leaves."""
+
+    @abstractmethod
     async def drain(self) -> None:
         """Wait until the link is writable or lost, and give the loop a turn."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import anyio.lowlevel
 from anyio.abc import ByteStream, SocketAttribute
@@ -23,6 +25,7 @@ class PortableLink(Link):
     def __init__(self, stream: ByteStream, make_owner: MakeOwner) -> None:
         self._stream = stream
         self._out: list[bytes] = []
+        self._gathered: list[Callable[[], object]] = []
         self._size = 0
         self._finish_after: float | None = None
         self._scope = anyio.CancelScope()
@@ -70,6 +73,7 @@ class PortableLink(Link):
     async def _write(self) -> None:
         try:
             while True:
+                self._gather()
                 if self._out:
                     data = b"".join(self._out)
                     self._out.clear()
@@ -112,6 +116,16 @@ class PortableLink(Link):
             self.is_writable = False
             self._caught_up = anyio.Event()
             self.owner.writable(False)
+
+    def before_flush(self, write: Callable[[], object]) -> None:
+        self._gathered.append(write)
+        self._work.set()
+
+    def _gather(self) -> None:
+        """Have everything written that belongs to this turn."""
+        gathered, self._gathered = self._gathered, []
+        for write in gathered:
+            write()
 
     async def drain(self) -> None:
         await anyio.lowlevel.checkpoint()

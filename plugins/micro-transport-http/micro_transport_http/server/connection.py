@@ -1,7 +1,4 @@
-"""One connection as the listener sees it: which request is handed on when, and what is answered to whom.
-
-Three ways of life (docs/protocol.md §2): one call at a time in order, many calls at once, or one stream.
-"""
+"""An HTTP/1.1 connection as the listener sees it: one call at a time, in order, or one stream (docs/wire.md §2)."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from micro_core import ConnectionLost, Head, Headers, Limits, Message, Request
-from micro_transport_http.http1.parser import MUX, RequestParser
+from micro_transport_http.http1.parser import RequestParser
 from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.http1.stream_messages import MessageStream
 from micro_transport_http.http1.writer import ANSWER, safe_message
@@ -30,13 +27,9 @@ _SLICE = 64 * 1024
 """What is parsed before it is asked again whether to go on reading."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + MUX + b"\r\nMicro-Calls: %d\r\n\r\n"
-)
 _CLOSING_ANSWER = ANSWER + b"Connection: close\r\n"
 _HANDSHAKE = b"\x16\x03"
 _SPOKE_TLS = Refusal(400, "this port speaks clear text, and TLS came: it needs a certificate (docs/tls.md)")
-_NOT_ASKED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class HttpRequest(ConnectionRequest):
@@ -59,7 +52,6 @@ class ServerConnection:
         limits: Limits,
         *,
         local: str,
-        multiplex: bool,
         door: Door,
         ended: Callable[[ServerConnection], None],
     ) -> None:
@@ -70,13 +62,11 @@ class ServerConnection:
         self._local = local
         self._remote = link.remote
         self._peer = link.peer
-        self._multiplex = multiplex
         self._ended = ended
         self._parser = RequestParser(
             self._message, self._continue, headers=limits.headers, body=limits.body, check=door.check
         )
-        self._multiplexed = self._parser.multiplexed = multiplex and link.protocol == MUX.decode()
-        self._calls: dict[bytes, HttpRequest] = {}
+        self._call: HttpRequest | None = None
         self._waiting: deque[HttpRequest] = deque()
         self._stream: MessageStream | None = None
         self._stream_request: HttpRequest | None = None
@@ -89,9 +79,6 @@ class ServerConnection:
         self._is_feeding = False
         self._head_since: float | None = driver.time()
         self._idle_since: float | None = None
-        if self._multiplexed:
-            self._head_since = None
-            link.write(_SWITCHING % limits.calls)
 
     # ------------------------------------------------------------------------------------------ from the link
 
@@ -168,19 +155,13 @@ class ServerConnection:
                 self._link.resume()
 
     def _continue(self) -> None:
-        if not self._calls and self._stream is None:
+        if self._call is None and self._stream is None:
             self._link.write(_CONTINUE)
 
     # ------------------------------------------------------------------------------------------ requests
 
     def _message(self, headers: Headers, body: bytes) -> None:
         self._head_since = None
-        if self._multiplexed:
-            self._multiplexed_message(headers, body)
-            return
-        if self._parser.asks_multiplexing:
-            self._answer_asking()
-            return
         id = headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream") or b""
         if self._stream is not None:
             if (id or headers.get(b"Micro-Id")) != self._stream_id:
@@ -197,28 +178,6 @@ class ServerConnection:
         self._waiting.append(request)
         self._hand_on()
 
-    def _multiplexed_message(self, headers: Headers, body: bytes) -> None:
-        id = headers.get(b"Micro-Id")
-        if id is None:
-            cancelled = headers.get(b"Micro-Cancel")
-            if cancelled is None:
-                raise Refusal(400, "no Micro-Id on a multiplexed connection")
-            self._cancel(cancelled)
-            return
-        calls = self._calls
-        if id in calls:
-            raise Refusal(400, "this Micro-Id is in use")
-        if not (id.isdigit() and len(id) < 20):
-            raise Refusal(400, "a Micro-Id is a decimal number")
-        if headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream"):
-            raise Refusal(400, "a stream has a connection of its own")
-        request = self._request(headers, body, id)
-        calls[id] = request
-        if len(calls) <= self._limits.calls and self._link.is_writable:
-            self._hand(request)
-        else:
-            self._waiting.append(request)
-
     def _request(self, headers: Headers, body: bytes, key: bytes) -> HttpRequest:
         request = HttpRequest(headers, body, local=self._local, remote=self._remote)
         request.connection = self
@@ -227,34 +186,17 @@ class ServerConnection:
         request.is_last = request.is_bodiless = False
         return request
 
-    def _answer_asking(self) -> None:
-        if not self._multiplex or self._calls or self._waiting:
-            self._link.write(_NOT_ASKED)
-            return
-        self._link.write(_SWITCHING % self._limits.calls)
-        self._multiplexed = self._parser.multiplexed = True
-
     def _hand_on(self) -> None:
         """Hand on what waits, as far as allowed. An answer given at once comes back here: the outer loop goes on."""
         if self._is_handing:
             return
         self._is_handing = True
         try:
-            while self._waiting and self._has_room:
-                request = self._waiting.popleft()
-                if not self._multiplexed:
-                    self._calls[b""] = request
+            while self._waiting and self._call is None and self._link.is_writable:
+                self._call = request = self._waiting.popleft()
                 self._hand(request)
         finally:
             self._is_handing = False
-
-    @property
-    def _has_room(self) -> bool:
-        if not self._link.is_writable:
-            return False
-        if self._multiplexed:
-            return len(self._calls) - len(self._waiting) < self._limits.calls
-        return not self._calls
 
     def _hand(self, request: HttpRequest) -> None:
         try:
@@ -263,28 +205,10 @@ class ServerConnection:
             _logger.exception("the receiver of requests failed")
             self._link.close()
 
-    def _cancel(self, id: bytes) -> None:
-        request = self._calls.pop(id, None)
-        if request is None:
-            return
-        if request in self._waiting:
-            self._waiting.remove(request)
-            request.connection = None
-        else:
-            request.give_up()
-            self._hand_on()
-
     # ------------------------------------------------------------------------------------------ answers
 
     def answer(self, request: HttpRequest, head: Head, headers: Headers, body: bytes) -> None:
         """Write the answer to a request, and go on with the next."""
-        if self._multiplexed:
-            self._calls.pop(request.key, None)
-            self._link.write(safe_message(ANSWER, head, request.key, headers, body), alone=not self._calls)
-            if self._waiting:
-                self._hand_on()
-                self._adjust_reading()
-            return
         data = safe_message(_CLOSING_ANSWER if request.is_last else ANSWER, head, request.key, headers, body)
         if request.is_bodiless and body:
             data = data[: -len(body)]
@@ -295,7 +219,7 @@ class ServerConnection:
 
     def _answered(self, request: HttpRequest) -> None:
         """One call at a time: the next one, or the end."""
-        self._calls.pop(b"", None)
+        self._call = None
         if request.is_last:
             self._link.finish(_LINGER_SECONDS)
         elif self._waiting:
@@ -334,7 +258,7 @@ class ServerConnection:
         self._end_stream()
         if request is not None:
             request.connection = None
-        self._calls.clear()
+        self._call = None
         self._link.finish(_LINGER_SECONDS)
 
     def _end_stream(self) -> None:
@@ -350,16 +274,15 @@ class ServerConnection:
         for request in self._waiting:
             request.connection = None
         self._waiting.clear()
-        calls = [request for request in self._calls.values() if request.stream is None]
-        self._calls.clear()
-        for request in calls:
-            request.give_up()
+        call, self._call = self._call, None
+        if call is not None and call.stream is None:
+            call.give_up()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Say what is wrong, after the answers that are due before, and end the connection."""
         self._parser.ended = True
         self._held = b""
-        if self._calls and not self._multiplexed and self._stream is None:
+        if self._call is not None and self._stream is None:
             self._refusal = refusal
         else:
             self._send_refusal(refusal)
@@ -367,7 +290,7 @@ class ServerConnection:
     def _send_refusal(self, refusal: Refusal) -> None:
         _logger.info("refused %s: %d %s", self._remote, refusal.status, refusal.sentence)
         parser = self._parser
-        if parser.is_in_call and not self._multiplexed:
+        if parser.is_in_call:
             self._link.write(refusal.encode_for_call())
         else:
             self._link.write(refusal.encode(bodiless=parser.without_body))
@@ -389,7 +312,7 @@ class ServerConnection:
         if self._head_since is not None and now - self._head_since > self._limits.header_seconds:
             self._head_since = None
             self._refuse(Refusal(408, f"no complete headers within {self._limits.header_seconds:g} seconds"))
-        elif self._calls or self._stream is not None:
+        elif self._call is not None or self._stream is not None:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
@@ -397,5 +320,5 @@ class ServerConnection:
             self._link.close()
 
     def __repr__(self) -> str:
-        kind = "multiplexed" if self._multiplexed else "stream" if self._stream is not None else "single"
-        return f"<ServerConnection from {self._remote}, {kind}, {len(self._calls)} calls>"
+        state = "stream" if self._stream is not None else "idle" if self._call is None else "call"
+        return f"<ServerConnection from {self._remote}, {state}>"

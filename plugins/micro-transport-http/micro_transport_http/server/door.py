@@ -30,9 +30,9 @@ class Door:
         self._origins = frozenset(_origin(text) for text in origins)
         self._hosts = frozenset(_host(text) for text in hosts)
 
-    def check(self, method: bytes | None, host: bytes | None, headers: Headers, *, is_asking: bool = False) -> None:
-        """Raise `Refusal` for what is no call; ``is_asking`` are questions about the connection, which are none."""
-        if method != b"POST" and not is_asking:
+    def check(self, method: bytes | None, host: bytes | None, headers: Headers) -> None:
+        """Raise `Refusal` for what is no call, and for calls that are not let in."""
+        if method != b"POST":
             raise Refusal(404, _NO_PAGE) if method in (b"GET", b"HEAD") else Refusal(405, _NO_CALL)
         origin = headers.get(b"Origin")
         if origin is not None and "*" not in self._origins:

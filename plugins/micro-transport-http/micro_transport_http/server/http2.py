@@ -6,41 +6,48 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from h2 import events
-from h2.errors import ErrorCodes
-from h2.exceptions import H2Error
-from h2.settings import SettingCodes
-
-from micro_core import Head, Headers, Limits, Request
+from micro_core import EncodeError, Head, Headers, Limits, Request
 from micro_transport_http.http1.refusal import Refusal
-from micro_transport_http.http2.connection import STREAM_WINDOW, TUNNEL, H2Connected, StreamLink
-from micro_transport_http.http2.fields import fields_of, headers_of, mended
-from micro_transport_http.http2.floods import Floods
+from micro_transport_http.http2.broken import ConnectionBroken, StreamBroken
+from micro_transport_http.http2.connection import CONNECTION_WINDOW
+from micro_transport_http.http2.frames import (
+    END_STREAM,
+    LARGEST_WINDOW,
+    PREFACE,
+    Code,
+    Setting,
+    block_frames,
+    message_frames,
+)
+from micro_transport_http.http2.header_list import OPENS_STREAM, Start, request_of
+from micro_transport_http.http2.reading_blocks import BlockReader
+from micro_transport_http.http2.silence import Silence, Verdict
+from micro_transport_http.http2.stream_state import StreamState
+from micro_transport_http.http2.writing_blocks import BlockWriter, mended
 from micro_transport_http.io.link import Driver, Link
 
-from .connection import ServerConnection
+from .bodies import Bodies
 from .door import Door
+from .http2_streams import LISTENER_WINDOW, Http2Request, Http2ServerStream, ListenerConnection, StreamRequest
 from .request import ConnectionRequest
 
-__all__ = ["H2Server"]
+__all__ = ["Http2Server"]
 
 _logger = logging.getLogger("micro.transport.http")
 
+_VERSION = 1
+"""Of docs/protocol.md."""
+_MOST_OWED = CONNECTION_WINDOW // 4
 _LINGER_SECONDS = 2.0
 
+_SHORT = 8192
+"""Blocks below this fit into any peer's frames."""
 
-class H2Request(ConnectionRequest):
-    """A request on a stream of its own."""
-
-    __slots__ = ("parts", "size", "stream_id")
-
-    parts: list[bytes]
-    size: int
-    stream_id: int
+_OK = [(b":status", b"200")]
 
 
-class H2Server(H2Connected):
-    """Streams in, requests out, answers back."""
+class Http2Server(ListenerConnection):
+    """Streams in, requests out, answers back. An owner of a link."""
 
     def __init__(
         self,
@@ -53,246 +60,277 @@ class H2Server(H2Connected):
         door: Door,
         ended: Callable[[Any], None],
     ) -> None:
+        own = {Setting.MAX_CONCURRENT_STREAMS: limits.calls, Setting.MICRO: _VERSION}
+        reader = BlockReader(request_of, limits.headers)
+        super().__init__(
+            link, reader, BlockWriter(_OK), own, window=LISTENER_WINDOW, headers=limits.headers, time=driver.time
+        )
+        self.driver = driver
+        self.remote = link.remote
+        self._link = link
         self._receive = receive
         self._limits = limits
-        self._local = local
+        self.local = local
         self._door = door
-        self._ended = ended
-        self._requests: dict[int, H2Request] = {}
-        self._tunnels: set[ServerConnection] = set()
-        self._floods = Floods(driver.time)
+        self.most_body = limits.body
+        self.peer_names = link.peer
+        self._ended_by = ended
+        self.running = 0
+        """Requests that were handed on, and that nobody has answered or ended yet, given up or not."""
+        self._bodies = Bodies(self.allow, LISTENER_WINDOW // 2)
+        self._preface = PREFACE
         self._head_since: float | None = driver.time()
         self._idle_since: float | None = None
-        self._is_closing = False
-        super().__init__(
-            driver,
-            link,
-            is_client=False,
-            settings={
-                SettingCodes.MAX_CONCURRENT_STREAMS: limits.calls,
-                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: limits.headers,
-            },
-        )
-        self._h2.decoder.max_header_list_size = limits.headers
+        self._silence = Silence(driver.time())
+        link.write(self.hello)
 
     # ------------------------------------------------------------------------------------------ from the link
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""
-        if self._is_closing and not self._requests and not self._links:
+        if self.is_over:
             return
-        try:
-            happened = self._h2.receive_data(data)
-        except H2Error as error:
-            self._give_up(f"it broke the protocol: {type(error).__name__}: {error}")
-            return
-        for event in happened:
-            if (flood := self._floods.of(event)) is not None:
-                self._calm(flood)
+        now = self.driver.time()
+        self._silence.broken(now)
+        if self._preface:
+            size = min(len(data), len(self._preface))
+            if data[:size] != self._preface[:size]:
+                self.end(Code.PROTOCOL_ERROR, "no HTTP/2")
+                self.on_broken("it began with no HTTP/2")
                 return
-            handle = _HANDLERS.get(type(event))
-            if handle is not None:
-                handle(self, event)
-        if happened and not self._h2.incoming_buffer._headers_buffer:
+            self._preface, data = self._preface[size:], data[size:]
+            if self._preface:
+                return
             self._head_since = None
-        elif self._head_since is None and self._h2.incoming_buffer._headers_buffer:
-            self._head_since = self._driver.time()
-        self.flush()
+        self.receive(data)
+        if not self.is_in_block:
+            self._head_since = None
+        elif self._head_since is None:
+            self._head_since = now
 
     def writable(self, writable: bool) -> None:
         """Go on where the peer takes answers again."""
         if writable:
-            self.pump_all()
+            self.sending.pump()
+            for stream in list(self.streams.values()):
+                stream.room_again()
 
     def lost(self) -> None:
         """Give up everything: nobody is there any more."""
+        self.is_over = True
         self._abandon_all()
-        self._ended(self)
+        self._ended_by(self)
 
     def drain(self) -> None:
         """Tell the peer to call elsewhere; what is under way goes on."""
-        self.say_goodbye()
+        self.goodbye(LARGEST_WINDOW, Code.NO_ERROR)
 
     def check(self, now: float) -> None:
         """Look, now and then, whether the peer takes too long."""
-        for tunnel in list(self._tunnels):
-            tunnel.check(now)
         if self._head_since is not None and now - self._head_since > self._limits.header_seconds:
-            self._give_up(f"no complete headers within {self._limits.header_seconds:g} seconds")
-        elif self._requests or self._links:
-            self._idle_since = None
+            self._head_since = None
+            sentence = f"no complete headers within {self._limits.header_seconds:g} seconds"
+            self.end(Code.ENHANCE_YOUR_CALM, sentence)
+            self.on_broken(sentence)
+        elif self.streams:
+            if self._idle_since is not None:
+                self._idle_since = None
+                self._silence.begins(now)
+            self._ask_if_silent(now)
         elif self._idle_since is None:
             self._idle_since = now
         elif now - self._idle_since > self._limits.idle_seconds:
-            self.say_goodbye()
+            self.end(Code.NO_ERROR)
             self._link.finish(_LINGER_SECONDS)
 
-    def _give_up(self, why: str) -> None:
-        _logger.info("refused %s: %s", self._link.remote, why)
-        self._is_closing = True
-        self.flush()
+    def _ask_if_silent(self, now: float) -> None:
+        verdict = self._silence.verdict(now)
+        if verdict is Verdict.ASK:
+            self.ping()
+        elif verdict is Verdict.GONE:
+            _logger.info("gave up %s, of which nothing was heard any more", self.remote)
+            self._link.close()
+
+    def on_broken(self, sentence: str) -> None:
+        _logger.info("refused %s: %s", self.remote, sentence)
         self._abandon_all()
         self._link.finish(_LINGER_SECONDS)
 
-    def _calm(self, flood: str) -> None:
-        """End a connection that makes work and takes nothing (RFC 9113 §10.5)."""
-        self.say_goodbye(ErrorCodes.ENHANCE_YOUR_CALM)
-        self._give_up(f"too many frames of one kind: {flood}")
-
     def _abandon_all(self) -> None:
-        links, self._links = self._links, {}
-        for link in links.values():
-            link.close()
-        requests, self._requests = self._requests, {}
-        for request in requests.values():
-            request.give_up()
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            self.sending.forget(stream)
+            stream.was_reset(Code.CANCEL, "")
 
     # ------------------------------------------------------------------------------------------ requests
 
-    def _on_request(self, event: events.RequestReceived) -> None:
-        stream = event.stream_id
-        assert stream is not None
-        pseudo, headers = headers_of(event.headers)
-        if pseudo.get(b":method") == b"CONNECT":
-            self._refuse_stream(stream, Refusal(400, "no tunnels here"))
-        elif headers.pop(b"Micro-Tunnel", None) is not None:
-            self._open_tunnel(stream)
-        elif (refusal := self._at_the_door(pseudo, headers)) is not None:
-            self._refuse_stream(stream, refusal)
-        elif headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream"):
-            self._refuse_stream(stream, Refusal(400, "a stream needs a tunnel of its own (docs/protocol.md)"))
-        else:
-            request = H2Request(headers, b"", local=self._local, remote=self._link.remote)
-            request.peer = self._link.peer
-            request.connection = self
-            request.key = headers.get(b"Micro-Id", b"")
-            request.stream_id = stream
-            request.is_bodiless = pseudo.get(b":method") == b"HEAD"
-            request.parts, request.size = [], 0
-            self._requests[stream] = request
+    def is_unbegun(self, stream: int) -> bool:
+        return stream > self.highest or not stream & 1
 
-    def _at_the_door(self, pseudo: Headers, headers: Headers) -> Refusal | None:
-        try:
-            self._door.check(pseudo.get(b":method"), pseudo.get(b":authority"), headers)
-        except Refusal as refusal:
-            return refusal
-        return None
+    def begin(self, stream: int) -> None:
+        if not stream & 1:
+            raise ConnectionBroken(Code.PROTOCOL_ERROR, f"stream {stream} is not the caller's to begin")
+        self.highest = stream
 
-    def _on_data(self, event: events.DataReceived) -> None:
-        stream, size = event.stream_id, event.flow_controlled_length or 0
-        assert stream is not None
-        self.taken(size)
-        link = self._links.get(stream)
-        if link is not None:
-            link.arrived(event.data or b"", size)
-            return
-        request = self._requests.get(stream)
-        if request is None:
-            return
-        data = event.data or b""
-        before, request.size = request.size, request.size + size
-        if request.size > self._limits.body:
-            del self._requests[stream]
-            self._refuse_stream(stream, Refusal(413, f"the body is larger than {self._limits.body} bytes"))
-            return
-        request.parts.append(data)
-        self.taken_in(stream, before, request.size)
-
-    def _on_end(self, event: events.StreamEnded) -> None:
-        stream = event.stream_id
-        assert stream is not None
-        link = self._links.get(stream)
-        if link is not None:
-            link.ended()
-            return
-        request = self._requests.get(stream)
-        if request is None:
-            return
-        request.body = request.parts[0] if len(request.parts) == 1 else b"".join(request.parts)
-        request.parts = []
+    def on_message(self, stream: int, start: Start, headers: Headers, body: bytes) -> bool:
+        limit = self._limits.calls
+        if not (start.is_call and stream > self.highest and stream & 1) or len(self.streams) >= limit:
+            return False
+        if not start.is_let_in or b"Origin" in headers:
+            return False
+        if self.running >= 2 * limit or len(body) > self.most_body:
+            return False
+        self.highest = stream
+        request = self.streams[stream] = Http2Request(self, stream, headers, body, is_complete=True)
+        self.running += 1
+        self._bodies.held += len(body)
         try:
             self._receive(request)
-        except Exception:
-            _logger.exception("the receiver of requests failed")
-            self._link.close()
+        except Exception as error:
+            self._receiver_failed(error)
+        return True
 
-    def _on_reset(self, event: events.StreamReset) -> None:
-        stream = event.stream_id
-        assert stream is not None
-        self._outgoing.pop(stream, None)
-        link = self._links.pop(stream, None)
-        if link is not None:
-            link.close()
-        request = self._requests.pop(stream, None)
-        if request is not None:
-            request.give_up()
+    def on_start(self, stream: int, start: Start, headers: Headers, *, ends: bool) -> None:
+        if len(self.streams) >= self._limits.calls or self.running >= 2 * self._limits.calls:
+            raise StreamBroken(stream, Code.REFUSED_STREAM, "more calls at once than were allowed")
+        refusal = self._at_the_door(start, headers)
+        if refusal is None and not OPENS_STREAM.isdisjoint(headers):
+            self._open_stream(stream, headers, ends=ends)
+            return
+        request = Http2Request(self, stream, headers, b"", is_complete=False)
+        if start.length is not None:
+            request.expected = start.length
+        if start.method == b"HEAD":
+            request.is_bodiless = True
+        self.streams[stream] = request
+        request.has_ended = ends
+        if refusal is not None:
+            self._refuse(request, refusal)
+        elif ends:
+            self.complete(request)
 
-    def _on_window(self, event: events.WindowUpdated | events.RemoteSettingsChanged) -> None:
-        self.pump_all()
+    def _at_the_door(self, start: Start, headers: Headers) -> Refusal | None:
+        """Return why a request is not let in; what begins like one that was is not asked about again."""
+        try:
+            self._door.check(start.method, start.host, headers)
+        except Refusal as refusal:
+            return refusal
+        start.is_let_in = True
+        return None
 
-    def _open_tunnel(self, stream: int) -> None:
-        link = StreamLink(self, self._driver, self._link, stream)
-        self._links[stream] = link
-        self._h2.send_headers(stream, [(b":status", b"200"), (TUNNEL, b"1")])
+    def complete(self, request: Http2Request) -> None:
+        request.is_complete = True
+        if request.parts is None:
+            self._bodies.held += len(request.body)
+        self.running += 1
+        self.hand(request)
 
-        def gone(tunnel: ServerConnection) -> None:
-            self._tunnels.discard(tunnel)
-            self._links.pop(stream, None)
+    def hand(self, request: ConnectionRequest) -> None:
+        try:
+            self._receive(request)
+        except Exception as error:
+            self._receiver_failed(error)
 
-        tunnel = ServerConnection(
-            self._driver,
-            link,
-            self._receive,
-            self._limits,
-            local=self._local,
-            multiplex=False,
-            door=self._door,
-            ended=gone,
-        )
-        link.owner = tunnel
-        self._tunnels.add(tunnel)
+    def _receiver_failed(self, error: Exception) -> None:
+        _logger.error("the receiver of requests failed", exc_info=error)
+        self._link.close()
+
+    def collect(self, request: Http2Request, data: bytes) -> None:
+        parts = request.parts
+        if parts is None:
+            parts = request.parts = []
+        parts.append(data)
+        self._bodies.came(len(data))
+        if request.length > self._limits.body:
+            self._refuse(request, Refusal(413, f"the body is larger than {self._limits.body} bytes"))
+        elif request.has_ended:
+            request.body = b"".join(parts)
+            request.parts = []
+            self._bodies.finished(request)
+            self.complete(request)
+        elif request.size + LISTENER_WINDOW // 2 > LISTENER_WINDOW + request.allowed:
+            self._bodies.let_on(request)
+
+    def drop(self, request: Http2Request) -> None:
+        self._bodies.finished(request)
+        self._release(request.length)
+
+    def _release(self, size: int) -> None:
+        self._bodies.held -= size
+        if self.owed > _MOST_OWED:
+            self.give_back()
+
+    def may_give_back(self) -> bool:
+        return self._bodies.are_few
+
+    def _open_stream(self, stream: int, headers: Headers, *, ends: bool) -> None:
+        request = StreamRequest(headers, b"", local=self.local, remote=self.remote)
+        request.peer = self.peer_names
+        request.connection = self
+        request.is_bodiless = False
+        opened = Http2ServerStream(self, request, stream, self._limits)
+        request.stream = opened
+        self.streams[stream] = opened
+        if ends:
+            opened.has_ended = True
+            opened.arrived(b"")
 
     # ------------------------------------------------------------------------------------------ answers
 
-    def answer(self, request: H2Request, head: Head, headers: Headers, body: bytes) -> None:
-        """Write the answer to a request."""
-        stream = request.stream_id
-        self._requests.pop(stream, None)
-        first = [(b":status", b"200"), (b"content-length", b"%d" % len(body))]
-        if request.key:
-            first.append((b"micro-id", request.key))
-        self._send(stream, mended(fields_of(first, head, headers)), b"" if request.is_bodiless else body)
-
-    def _send(self, stream: int, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def answer(self, request: Http2Request, head: Head, headers: Headers, body: bytes) -> None:
+        self.running -= 1
+        self.served += 1
+        self._release(len(request.body))
+        if request.connection is None:
+            return
+        request.connection = None
+        if b"Micro-Id" in request.headers:
+            headers = {**headers, b"Micro-Id": request.headers[b"Micro-Id"]}
         try:
-            self._h2.send_headers(stream, fields, end_stream=not body)
-        except (H2Error, KeyError):
-            return
-        if body:
-            self.send_body(stream, body, ends=True)
-        self.flush()
+            block = self.writer.message(head, headers)
+        except EncodeError as error:
+            _logger.warning("an answer was mended: %s", error)
+            block = self.writer.block(_OK, mended({**head.headers, **headers}))
+        if body and not request.is_bodiless and len(block) < _SHORT and self.sending.fits(request, len(body)):
+            del self.streams[request.id]
+            self.wire.write(message_frames(request.id, block, body), alone=not self.streams)
+        else:
+            self._respond(request, block, b"" if request.is_bodiless else body)
 
-    def _refuse_stream(self, stream: int, refusal: Refusal) -> None:
+    def _respond(self, stream: Http2Request, block: bytes, body: bytes) -> None:
+        frames = block_frames(stream.id, block, 0 if body else END_STREAM, self.sending.frame_size)
+        if body:
+            self.wire.write(frames)
+            self.sending.send(stream, body, ends=True)
+        else:
+            del self.streams[stream.id]
+            self.wire.write(frames, alone=not self.streams)
+
+    def begin_answer(self, stream: StreamState, head: Head) -> None:
+        try:
+            block = self.writer.block(_OK, head.headers)
+        except EncodeError:
+            block = self.writer.block(_OK, mended(head.headers))
+        self.wire.write(block_frames(stream.id, block, 0, self.sending.frame_size))
+
+    def _refuse(self, request: Http2Request, refusal: Refusal) -> None:
         """Say what is wrong with one request; its neighbours go on."""
-        _logger.info("refused %s: %d %s", self._link.remote, refusal.status, refusal.sentence)
-        if (flood := self._floods.made()) is not None:
-            self._calm(flood)
-            return
+        _logger.info("refused %s: %d %s", self.remote, refusal.status, refusal.sentence)
+        self.floods.made.take()
+        request.connection = None
+        self.drop(request)
         fields = [(b":status", b"%d" % refusal.status), (b"content-type", b"text/plain; charset=utf-8")]
-        self._send(stream, fields, f"{refusal.sentence}\n".encode())
-        if stream not in self._outgoing:
-            self.reset(stream, ErrorCodes.NO_ERROR)
+        has_ended = request.has_ended
+        body = b"" if request.is_bodiless else f"{refusal.sentence}\n".encode("utf-8", "replace")
+        self._respond(request, self.writer.block(fields, {}), body)
+        if not has_ended:
+            self.reset(request.id, Code.NO_ERROR)
+
+    def on_settings(self) -> None:
+        """Nothing of a caller's settings is this end's affair alone."""
+
+    def on_goaway(self, last: int, code: int) -> None:
+        """A caller that leaves has begun all that it will."""
 
     def __repr__(self) -> str:
-        return f"<H2Server from {self._link.remote}, {len(self._requests)} calls, {len(self._links)} streams>"
-
-
-_HANDLERS: dict[type, Callable[[H2Server, Any], None]] = {
-    events.RequestReceived: H2Server._on_request,
-    events.DataReceived: H2Server._on_data,
-    events.StreamEnded: H2Server._on_end,
-    events.StreamReset: H2Server._on_reset,
-    events.WindowUpdated: H2Server._on_window,
-    events.RemoteSettingsChanged: H2Server._on_window,
-}
+        return f"<Http2Server from {self.remote}, {len(self.streams)} streams>"

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ssl import SSLContext
-from typing import TYPE_CHECKING
 
 from micro_core import ConfigError, Limits, Listener, Request
 from micro_core.address import port_range
 from micro_core.tls import HANDSHAKE_SECONDS
 from micro_transport_http.http1.refusal import Refusal, sounds_like_call
-from micro_transport_http.io.link import Accepting, Driver, Link, Timer
+from micro_transport_http.io.link import Accepting, Driver, Link, Owner, Timer
 from micro_transport_http.io.tls import TlsSession
 
 from .connection import ServerConnection
 from .door import Door
-
-if TYPE_CHECKING:
-    from .http2 import H2Server
+from .greeting import Greeting
+from .http2 import Http2Server
 
 __all__ = ["HttpListener"]
 
@@ -38,7 +36,7 @@ class HttpListener(Listener):
         receive: Callable[[Request], None],
         limits: Limits,
         *,
-        multiplex: bool,
+        speaks_http2: bool = True,
         door: Door,
         tls: SSLContext | None = None,
         handshake_timeout: float = HANDSHAKE_SECONDS,
@@ -47,12 +45,12 @@ class HttpListener(Listener):
         self._wanted = address
         self._receive = receive
         self._limits = limits
-        self._multiplex = multiplex
+        self._speaks_http2 = speaks_http2
         self._door = door
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._accepting: Accepting | None = None
-        self._connections: set[ServerConnection | H2Server] = set()
+        self._connections: set[ServerConnection | Http2Server] = set()
         self._timer: Timer | None = None
         self._tick = min(1.0, limits.header_seconds / 4, limits.idle_seconds / 4)
 
@@ -94,30 +92,11 @@ class HttpListener(Listener):
         if self._accepting is not None:
             await self._accepting.aclose()
 
-    def _connected(self, link: Link) -> ServerConnection | H2Server:
-        connection: ServerConnection | H2Server
+    def _connected(self, link: Link) -> Owner:
+        """Return what speaks the protocol of a new connection."""
         if link.protocol == "h2":
-            connection = self._over_h2(link)
-        else:
-            connection = ServerConnection(
-                self._driver,
-                link,
-                self._receive,
-                self._limits,
-                local=self.address,
-                multiplex=self._multiplex,
-                door=self._door,
-                ended=self._connections.discard,
-            )
-        self._connections.add(connection)
-        if self._timer is None:
-            self._watch()
-        return connection
-
-    def _over_h2(self, link: Link) -> H2Server:
-        from .http2 import H2Server
-
-        return H2Server(
+            return self._over_http2(link)
+        http1 = ServerConnection(
             self._driver,
             link,
             self._receive,
@@ -126,6 +105,33 @@ class HttpListener(Listener):
             door=self._door,
             ended=self._connections.discard,
         )
+        self._watched(http1)
+        if self._tls is not None or not self._speaks_http2:
+            return http1
+
+        def http2(link: Link) -> Owner:
+            self._connections.discard(http1)
+            return self._over_http2(link)
+
+        return Greeting(link, http1, http2)
+
+    def _over_http2(self, link: Link) -> Owner:
+        connection = Http2Server(
+            self._driver,
+            link,
+            self._receive,
+            self._limits,
+            local=self.address,
+            door=self._door,
+            ended=self._connections.discard,
+        )
+        self._watched(connection)
+        return connection
+
+    def _watched(self, connection: ServerConnection | Http2Server) -> None:
+        self._connections.add(connection)
+        if self._timer is None:
+            self._watch()
 
     def _watch(self) -> None:
         """Check the timeouts of all connections on one timer: cheaper than a timer for each message."""
