@@ -15,23 +15,23 @@ __all__ = ["endpoint", "label", "version"]
 
 def version(wanted: str) -> Filter:
     """Return a filter that leaves the nodes of one version."""
-    return _Version(wanted)
+    return _OfVersion(wanted)
 
 
 def endpoint(name: str) -> Filter:
     """Return a filter that leaves the nodes that list the endpoint ``name``, such as ``Greeter.Hello``."""
-    return _Endpoint(name)
+    return _WithEndpoint(name)
 
 
 def label(key: str, value: str) -> Filter:
     """Return a filter that leaves the nodes whose metadata says ``value`` under ``key``."""
-    return _Label(key, value)
+    return _WithLabel(key, value)
 
 
 # Values, so that equal filters made for two calls share what a client has worked out for them.
 
 
-class _Version(msgspec.Struct, frozen=True):
+class _OfVersion(msgspec.Struct, frozen=True):
     wanted: str
 
     def __call__(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -41,7 +41,7 @@ class _Version(msgspec.Struct, frozen=True):
         return f"version({self.wanted!r})"
 
 
-class _Endpoint(msgspec.Struct, frozen=True):
+class _WithEndpoint(msgspec.Struct, frozen=True):
     name: str
 
     def __call__(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -51,7 +51,7 @@ class _Endpoint(msgspec.Struct, frozen=True):
         return f"endpoint({self.name!r})"
 
 
-class _Label(msgspec.Struct, frozen=True):
+class _WithLabel(msgspec.Struct, frozen=True):
     key: str
     value: str
 

@@ -11,7 +11,7 @@ import msgspec
 from micro_core._settings.near_miss import near_miss
 from micro_core.errors import PluginError, PluginNotFound
 
-__all__ = ["BUILT_IN", "Installed", "Wanted", "canonical", "is_allowed", "select"]
+__all__ = ["BUILT_IN", "Installed", "PluginQuery", "canonical", "is_allowed", "select"]
 
 BUILT_IN: Final = "micro-core"
 
@@ -46,7 +46,7 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.distribution} {self.version}"
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class PluginQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A plugin that is asked for, and where."""
 
     kind: str
@@ -71,7 +71,9 @@ def is_allowed(distribution: str, allow: Sequence[str], block: Sequence[str]) ->
     return not allow or name == BUILT_IN or name in map(canonical, allow)
 
 
-def select(wanted: Wanted, installed: Iterable[Installed], allow: Sequence[str], block: Sequence[str]) -> Installed:
+def select(
+    wanted: PluginQuery, installed: Iterable[Installed], allow: Sequence[str], block: Sequence[str]
+) -> Installed:
     """Return the entry point that is meant. Raises `PluginNotFound`, `PluginError` where it is kept out or several."""
     of_kind = [one for one in installed if one.kind == wanted.kind]
     usable = [one for one in of_kind if is_allowed(one.distribution, allow, block)]
@@ -85,7 +87,7 @@ def select(wanted: Wanted, installed: Iterable[Installed], allow: Sequence[str],
     raise PluginNotFound(_not_found(wanted, usable))
 
 
-def _matching(wanted: Wanted, candidates: Iterable[Installed]) -> list[Installed]:
+def _matching(wanted: PluginQuery, candidates: Iterable[Installed]) -> list[Installed]:
     return [
         one
         for one in candidates
@@ -94,7 +96,7 @@ def _matching(wanted: Wanted, candidates: Iterable[Installed]) -> list[Installed
     ]
 
 
-def _several(wanted: Wanted, named: Sequence[Installed]) -> str:
+def _several(wanted: PluginQuery, named: Sequence[Installed]) -> str:
     providers = " and ".join(sorted(one.provider for one in named))
     if len({canonical(one.distribution) for one in named}) == 1:
         return f"{wanted} is offered twice by {named[0].provider}, which has to be mended (from {wanted.source})"
@@ -105,13 +107,13 @@ def _several(wanted: Wanted, named: Sequence[Installed]) -> str:
     )
 
 
-def _kept_out(wanted: Wanted, plugin: Installed, block: Sequence[str]) -> str:
+def _kept_out(wanted: PluginQuery, plugin: Installed, block: Sequence[str]) -> str:
     blocked = canonical(plugin.distribution) in map(canonical, block)
     reason = "MICRO_PLUGINS_BLOCK (plugins_block) names" if blocked else "MICRO_PLUGINS_ALLOW (plugins_allow) omits"
     return f"{wanted} is offered by {plugin.provider}, which {reason} (from {wanted.source})"
 
 
-def _not_found(wanted: Wanted, usable: Sequence[Installed]) -> str:
+def _not_found(wanted: PluginQuery, usable: Sequence[Installed]) -> str:
     names = sorted({one.name for one in usable})
     parts = [f"{wanted} not found; installed: {', '.join(names) or 'none'}"]
     if wanted.distribution and wanted.name in names:

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from micro_core._plugins.arguments import defaults_of
-from micro_core._plugins.entry_points import BUILT_IN, Installed, Wanted, canonical, is_allowed, select
+from micro_core._plugins.entry_points import BUILT_IN, Installed, PluginQuery, canonical, is_allowed, select
 from micro_core._plugins.loaded import SPECIFICATIONS, PluginConfigError, PluginObject, call_hook, hooks_of
 from micro_core.broker import Broker
 from micro_core.client import Caller
@@ -206,7 +206,7 @@ class PluginHost:
 
     # From a name to a module
 
-    def _load(self, wanted: Wanted) -> PluginObject:
+    def _load(self, wanted: PluginQuery) -> PluginObject:
         if not wanted.distribution and (wanted.kind, wanted.name) in self._registered:
             registered = self._registered[wanted.kind, wanted.name]
             return PluginObject(object=registered, title=f"{wanted} (registered in code)")
@@ -218,8 +218,8 @@ class PluginHost:
         return loaded
 
 
-def _wanted(part: Part) -> Wanted:
-    return Wanted(kind=part.kind, name=part.name, distribution=part.distribution, source=part.source)
+def _wanted(part: Part) -> PluginQuery:
+    return PluginQuery(kind=part.kind, name=part.name, distribution=part.distribution, source=part.source)
 
 
 def _check_used(part: Part, plugin: PluginObject, hook: str) -> None:

@@ -34,8 +34,8 @@ CALLS_PER_TURN = 64
 """How many jobs a worker finishes before it lets others have the event loop."""
 
 
-class _Worker:
-    """One task that runs jobs, one after another."""
+class _WorkerTask:
+    """A worker: one task that runs jobs, one after another."""
 
     __slots__ = ("begun", "idle", "scope", "task")
 
@@ -62,7 +62,7 @@ class AsyncioWorkers(Runner):
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._queue: deque[Job] = deque()
-        self._idle: list[_Worker] = []
+        self._idle: list[_WorkerTask] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._scopes: set[anyio.CancelScope] = set()
         self._woken = False
@@ -132,7 +132,7 @@ class AsyncioWorkers(Runner):
     async def _work(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        worker = _Worker(task)
+        worker = _WorkerTask(task)
         while not self._closing:
             with anyio.CancelScope() as scope:
                 self._scopes.add(scope)
@@ -143,7 +143,7 @@ class AsyncioWorkers(Runner):
                 finally:
                     self._scopes.discard(scope)
 
-    async def _run_queue(self, worker: _Worker) -> bool:
+    async def _run_queue(self, worker: _WorkerTask) -> bool:
         """Run jobs until none is left; return whether the worker may wait for more in the same scope."""
         queue, turn, task = self._queue, CALLS_PER_TURN, worker.task
         while queue:
@@ -172,7 +172,7 @@ class AsyncioWorkers(Runner):
         self._at_once = 0
         return not self._closing
 
-    async def _wait(self, worker: _Worker) -> bool:
+    async def _wait(self, worker: _WorkerTask) -> bool:
         """Wait for something to do; return whether the worker may wait for more in the same scope."""
         interruption: asyncio.CancelledError | None = None
         worker.idle = self._loop.create_future()
@@ -189,7 +189,7 @@ class AsyncioWorkers(Runner):
         rest.interruption = interruption
         return await self._finish(worker, job, rest)
 
-    async def _finish(self, worker: _Worker, job: Job, rest: _Rest) -> bool:
+    async def _finish(self, worker: _WorkerTask, job: Job, rest: _Rest) -> bool:
         """Run what is left of a job after its first step; return whether the worker may go on in the same scope."""
         scope, deadline = worker.scope, job.deadline
         timer = None if deadline == math.inf else self._loop.call_at(deadline, scope.cancel)

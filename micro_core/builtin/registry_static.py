@@ -88,32 +88,34 @@ def read_addresses(options: Mapping[str, str]) -> list[Record]:
         listed = [address.strip() for address in addresses.split(",")]
         if not service:
             raise ConfigError(f"static registry: an address of {addresses!r} has no service; valid is {EXAMPLES}")
-        nodes = tuple(_node(_Node(address=address), service, "static registry") for address in dict.fromkeys(listed))
+        nodes = tuple(
+            _node(_WrittenNode(address=address), service, "static registry") for address in dict.fromkeys(listed)
+        )
         records.append(Record(name=service, version=VERSION, nodes=nodes))
     return records
 
 
-class _Node(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _WrittenNode(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     address: str
     id: str = ""
     metadata: dict[str, str] = {}
 
 
-class _Endpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _WrittenEndpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     metadata: dict[str, str] = {}
 
 
-class _Service(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _WrittenService(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     name: str
     version: str = VERSION
     metadata: dict[str, str] = {}
-    nodes: list[_Node]
-    endpoints: list[_Endpoint] = []
+    nodes: list[_WrittenNode]
+    endpoints: list[_WrittenEndpoint] = []
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    service: list[_Service] = []
+    service: list[_WrittenService] = []
 
 
 def read_file(path: Path) -> list[Record]:
@@ -137,7 +139,7 @@ def read_file(path: Path) -> list[Record]:
     return list(records.values())
 
 
-def _record(service: _Service, where: str) -> Record:
+def _record(service: _WrittenService, where: str) -> Record:
     nodes = tuple(_node(node, service.name, where) for node in service.nodes)
     ids = [node.id for node in nodes]
     if twice := next((id for id in ids if ids.count(id) > 1), None):
@@ -153,7 +155,7 @@ def _record(service: _Service, where: str) -> Record:
     )
 
 
-def _node(written: _Node, service: str, where: str) -> Node:
+def _node(written: _WrittenNode, service: str, where: str) -> Node:
     try:
         if not _is_of_another_kind(written.address):
             split_reachable(written.address)

@@ -3,15 +3,15 @@
 import pytest
 
 from micro_core import PluginError, PluginNotFound
-from micro_core._plugins.entry_points import Installed, Wanted, select
+from micro_core._plugins.entry_points import Installed, PluginQuery, select
 
 
 def offered(name: str, distribution: str = "micro-core", version: str = "0.1.0", kind: str = "registry") -> Installed:
     return Installed(kind=kind, name=name, distribution=distribution, version=version, value="m", origin="/site")
 
 
-def wanted(name: str, distribution: str = "", kind: str = "registry") -> Wanted:
-    return Wanted(kind=kind, name=name, distribution=distribution, source="variable MICRO_REGISTRY")
+def wanted(name: str, distribution: str = "", kind: str = "registry") -> PluginQuery:
+    return PluginQuery(kind=kind, name=name, distribution=distribution, source="variable MICRO_REGISTRY")
 
 
 MEMORY, MDNS = offered("memory"), offered("mdns", "micro-registry-mdns")

@@ -14,7 +14,7 @@ _NULL = b"null"
 _LAST_ID = 2**64 - 1
 
 
-class _Request(msgspec.Struct):
+class _JsonRpcRequest(msgspec.Struct):
     method: str = ""
     params: tuple[msgspec.Raw, ...] | None = None
     id: str | int | None = None
@@ -26,7 +26,7 @@ class _Reply(msgspec.Struct):
     error: str | None = None
 
 
-_read_request = json_reader(msgspec.json.Decoder(_Request).decode)
+_read_request = json_reader(msgspec.json.Decoder(_JsonRpcRequest).decode)
 _read_reply = json_reader(msgspec.json.Decoder(_Reply).decode)
 
 
@@ -37,7 +37,7 @@ class JsonRpcFraming(Framing):
         return b'{"method":%s,"params":[%s],"id":"%d"}\n' % (_text(endpoint), body or _NULL, id)
 
     def unpack_request(self, message: bytes) -> tuple[str, int, bytes]:
-        request: _Request = _read_request(message)
+        request: _JsonRpcRequest = _read_request(message)
         body = bytes(request.params[0]) if request.params else b""
         return request.method, _number(request.id), body
 

@@ -105,22 +105,22 @@ class _Search:
         try:
             msgspec.convert(value, type, str_keys=True, dec_hook=self._hook)
         except msgspec.ValidationError as error:
-            parts = _parts(value, type)
-            if parts is None:
+            children = _children(value, type)
+            if children is None:
                 self._add(error, value, path)
             else:
-                self._visit_parts(parts, path, error)
+                self._visit_children(children, path, error)
 
-    def _visit_parts(self, parts: Iterator[_Part], path: str, error: msgspec.ValidationError) -> None:
+    def _visit_children(self, children: Iterator[_Child], path: str, error: msgspec.ValidationError) -> None:
         before = len(self.found)
-        for step, value, type in parts:
+        for step, value, type in children:
             if value is _ABSENT:
                 self.found.append(Fault(joined(path, step), MISSING))
             else:
                 self.visit(value, type, joined(path, step))
             if len(self.found) > MOST:
                 raise _Enough
-        if len(self.found) == before:  # no part is wrong, but the whole: too long, of a wrong tag
+        if len(self.found) == before:  # no child is wrong, but the whole: too long, of a wrong tag
             self._add(error, None, path)
 
     def _add(self, error: msgspec.ValidationError, value: object, path: str) -> None:
@@ -129,7 +129,7 @@ class _Search:
         self.found += told
 
 
-class _Part(NamedTuple):
+class _Child(NamedTuple):
     step: str | int
     value: object
     type: object
@@ -138,21 +138,21 @@ class _Part(NamedTuple):
 _ABSENT = object()
 
 
-def _parts(value: object, type: Any) -> Iterator[_Part] | None:
+def _children(value: object, type: Any) -> Iterator[_Child] | None:
     """Return what ``value`` is made of, each with its type; None where it is one thing, or its type is unclear."""
     if (origin := typing.get_origin(type)) is typing.Annotated:
         type, origin = type.__origin__, typing.get_origin(type.__origin__)
     arguments = typing.get_args(type)
     if origin in _UNIONS:
-        fitting = [parts for each in arguments if (parts := _parts(value, each)) is not None]
+        fitting = [children for each in arguments if (children := _children(value, each)) is not None]
         return fitting[0] if len(fitting) == 1 else None
     if isinstance(value, list):
         kind = origin or type
         if kind in _SEQUENCES and arguments and (kind is not tuple or arguments[-1] is Ellipsis):
-            return (_Part(at, item, arguments[0]) for at, item in enumerate(value))
+            return (_Child(at, item, arguments[0]) for at, item in enumerate(value))
     elif isinstance(value, dict):
         if (origin or type) in _MAPPINGS and len(arguments) == 2:
-            return (_Part(key, item, arguments[1]) for key, item in value.items())
+            return (_Child(key, item, arguments[1]) for key, item in value.items())
         return _fields(value, type)
     return None
 
@@ -162,13 +162,13 @@ _SEQUENCES = (list, set, frozenset, tuple, abc.Sequence, abc.MutableSequence, ab
 _MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 
 
-def _fields(value: dict[str, object], type: object) -> Iterator[_Part] | None:
+def _fields(value: dict[str, object], type: object) -> Iterator[_Child] | None:
     info = inspect.type_info(type)
     if not isinstance(info, inspect.StructType | inspect.DataclassType | inspect.TypedDictType):
         return None
     hints = typing.get_type_hints(typing.get_origin(type) or type, include_extras=True)
     return (
-        _Part(field.encode_name, value.get(field.encode_name, _ABSENT), _bare(hints[field.name]))
+        _Child(field.encode_name, value.get(field.encode_name, _ABSENT), _bare(hints[field.name]))
         for field in info.fields
         if field.required or field.encode_name in value
     )

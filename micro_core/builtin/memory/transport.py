@@ -84,8 +84,8 @@ class MemoryTransport(Transport):
         return f"<MemoryTransport {'closed' if self._closed else 'open'}, {len(self._channels)} channels>"
 
 
-class _Call(Request):
-    """A call in flight."""
+class _UnaryRequest(Request):
+    """A unary request in flight."""
 
     __slots__ = ("connection", "done", "error", "reply")
 
@@ -134,7 +134,7 @@ class MemoryChannel(Channel):
         self._check(deadline)
         message = joined(head, {**headers, ID: b"%d" % id}, body)
         connection = self._connected()
-        call: _Call | None = None
+        call: _UnaryRequest | None = None
         with anyio.CancelScope(deadline=deadline):
             connection.in_flight += 1
             try:
@@ -142,7 +142,7 @@ class MemoryChannel(Channel):
                 if connection.lost:
                     raise ConnectionLost(connection.lost, executed=Executed.NO)
                 connection.listener.refuse(message)
-                call = _Call(connection, message)
+                call = _UnaryRequest(connection, message)
                 try:
                     connection.listener.hand_over(call)
                     await call.done.wait()

@@ -91,7 +91,7 @@ class RpcServer(Server):
                 runner=runner,
             )
             async with self._transport.listen(address, dispatcher.receive, limits) as listener:
-                yield _Running(listener, dispatcher)
+                yield _RunningRpcServer(listener, dispatcher)
 
 
 class Dispatcher:
@@ -218,7 +218,7 @@ class Dispatcher:
         return NotFound(f"{self.service} has no endpoint {name[:200]!r}; it has: {', '.join(listed[:50]) or 'none'}")
 
 
-class _Running(Running):
+class _RunningRpcServer(Running):
     """A listener and what is under way behind it."""
 
     def __init__(self, listener: Listener, dispatcher: Dispatcher) -> None:
