@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
@@ -16,6 +17,9 @@ from micro_core.registry import Change, ChangeKind, Node, Record
 from micro_core.transport import Channel
 
 __all__ = ["Aperture", "NodeList", "Target"]
+
+
+log = logging.getLogger("micro.client")
 
 
 class Aperture:
@@ -38,7 +42,7 @@ class Aperture:
 class Target:
     """A node with what the client keeps about it."""
 
-    __slots__ = ("answered", "channel", "heads", "health", "node", "rank")
+    __slots__ = ("address_before", "answered", "channel", "heads", "health", "node", "rank")
 
     def __init__(self, node: Node, channel: Channel, rank: bytes = b"") -> None:
         self.node = node
@@ -48,6 +52,8 @@ class Target:
         self.health = Health()
         self.answered = -math.inf
         """When it answered last, on the client's clock."""
+        self.address_before = ""
+        """Where the node was until it moved."""
         self.rank = rank
         """Its place in the order in which this client takes nodes, which is another one for each client."""
 
@@ -141,7 +147,14 @@ class NodeList:
             return
         self._remove(node.id)
         rank = b"" if self._aperture is None else self._aperture.rank(node.id)
-        self._targets[node.id] = Target(node, self._connect(node), rank)
+        target = self._targets[node.id] = Target(node, self._connect(node), rank)
+        if known is not None and known.node.address != node.address:
+            target.address_before = known.node.address
+            if known.address_before == node.address:
+                log.warning(
+                    "two processes announce themselves as node %s of %s, at %s and %s in turns: give each its own id",
+                    node.id, self.service, known.node.address, node.address,
+                )  # fmt: skip
 
     def _remove(self, id: str) -> None:
         gone = self._targets.pop(id, None)

@@ -235,6 +235,19 @@ def test_a_node_that_moves_or_goes_drops_its_channel() -> None:
     assert sorted(nodes.ids().split()) == ["n0", "n1"]
 
 
+def test_two_processes_with_one_id_are_told_of_and_a_node_that_moves_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = Nodes(2)
+    elsewhere = replace(nodes.nodes[0], address="127.0.0.1:99")
+    nodes.tell(Record(name="greeter", version="1", nodes=(elsewhere,)), kind=ChangeKind.UPDATE)
+    assert not caplog.records
+    nodes.tell(Record(name="greeter", version="1", nodes=nodes.nodes[:1]), kind=ChangeKind.UPDATE)
+    (told,) = caplog.messages
+    assert told == (
+        "two processes announce themselves as node n0 of greeter, at 127.0.0.1:99 and 127.0.0.1:1 in turns: "
+        "give each its own id"
+    )
+
+
 def test_nodes_of_other_protocols_are_not_called() -> None:
     nodes = Nodes(2)
     grpc = replace(nodes.nodes[0], metadata={"protocol": "grpc"})
