@@ -131,7 +131,10 @@ class Attempts:
             target = self._choose(tried)
         except NoNode as nowhere:
             raise self._nowhere(nowhere) from None
-        deadline = self._deadline(now) if self._idempotent else self.deadline
+        if self._idempotent:
+            deadline = self._deadline(now)
+        else:
+            deadline = self._opening_deadline(now) if self.call.streaming else self.deadline
         self._latest_began = now
         self._latest = latest = TargetedAttempt(self, target, len(tried), deadline, self.metadata.copy())
         return latest
@@ -179,6 +182,13 @@ class Attempts:
         else:
             self.has_token = budget.spend()
         return now + seconds if self.has_token else deadline
+
+    def _opening_deadline(self, now: float) -> float:
+        """Return when an attempt to open a stream ends: early where another node is free to be tried."""
+        if self._retries == 0 or self.nodes.is_lone:
+            return self.deadline
+        seconds = self.call.options.attempt_timeout
+        return now + min(self._rules.attempt_timeout if seconds is None else seconds, (self.deadline - now) / 2)
 
     def hedge(self) -> TargetedAttempt:
         """Return an attempt to make beside the one under way, at another node, for a token of the budget.

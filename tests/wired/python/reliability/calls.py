@@ -10,6 +10,7 @@ from functools import partial
 import anyio
 
 from micro_conformance.proxy import TcpProxy
+from micro_core import Timeout
 
 from .liars import lying
 from .load import Outcome, calling, load
@@ -17,8 +18,8 @@ from .processes import Greeter, closed_port, greeters
 from .row import Measured, Pace
 
 __all__ = [
-    "dead_nodes", "equal_shares", "fault_under_load", "hedging", "lies", "short_patience", "slow_handlers",
-    "stopping_behind_one_address",
+    "dead_nodes", "equal_shares", "fault_under_load", "frozen_streams", "hedging", "lies", "short_patience",
+    "slow_handlers", "stopping_behind_one_address",
 ]  # fmt: skip
 
 HELLO, CHARGE, SLOW = "Greeter.Hello", "Greeter.Charge", "Greeter.Slow"
@@ -118,6 +119,25 @@ async def equal_shares(pace: Pace) -> Measured:
             answers = Counter([await client.call("greeter", HELLO, "x", str) for _ in range(300)])
     shares = sorted(answers.values())
     return Measured(len(shares) == 3 and shares[0] >= 80 and shares[-1] <= 120, " / ".join(map(str, shares)))
+
+
+async def frozen_streams(pace: Pace) -> Measured:
+    """One of two is frozen, and streams say how long their first answer may take."""
+    opened, late = 0, 0
+    with greeters(2) as running:
+        async with calling(*(greeter.address for greeter in running)) as (client, _):
+            running[0].freeze()
+            with anyio.move_on_after(5 + 10 * pace.patience):
+                while opened < 30:
+                    opened += 1
+                    stream = client.stream("greeter", "Greeter.Repeat", str, answer_timeout=pace.patience / 2)
+                    try:
+                        async with stream as answers:
+                            await answers.send("x")
+                            await answers.receive()
+                    except Timeout:
+                        late += 1
+    return Measured(opened == 30 and late <= 2, f"{late} of {opened} without an answer")
 
 
 async def hedging(pace: Pace) -> Measured:

@@ -1,6 +1,7 @@
 """The service that the rows break: `python greeter.py NAME HOST` prints its address once it serves."""
 
 import sys
+from collections.abc import AsyncIterator
 
 import anyio
 
@@ -24,6 +25,10 @@ class Greeter:
     @idempotent
     async def slow(self, seconds: float) -> str:
         return await self.work(seconds)
+
+    async def repeat(self, name: str) -> AsyncIterator[str]:
+        for _ in range(3):
+            yield await self.work(0)
 
     async def counts(self, name: str) -> dict[str, int]:
         return COUNTS

@@ -42,6 +42,12 @@ ROWS = (
         measure=calls.short_patience,
     ),
     Row(
+        kind="frozen node",
+        fault="one of two is frozen; 30 streams, one after the other, with an `answer_timeout`",
+        goal="at most 2 have no answer in that time",
+        measure=calls.frozen_streams,
+    ),
+    Row(
         kind="slow handlers",
         fault="idempotent handlers of 1.2 s, 50 calls/s, all settings as they are by default",
         goal="0 failed; no handler cancelled for a retry that does not come",
