@@ -50,9 +50,11 @@ async def changes() -> AsyncGenerator[None, None]:
 
     Ends at once where it does not.
     """
+    if sys.platform != "linux":
+        return
     try:
         listening = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK)
-    except (AttributeError, OSError):
+    except OSError:
         return
     with listening:
         try:
@@ -84,6 +86,8 @@ def _is_reachable(text: str) -> bool:
 
 
 def _on_linux() -> Iterator[str]:
+    if sys.platform != "linux":
+        return
     import fcntl
 
     up: set[str] = set()

@@ -67,10 +67,10 @@ class Debug:
 
 def _peak_memory() -> int:
     """Return how many bytes of memory this process had at most; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
+    if sys.platform == "win32":
         return 0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

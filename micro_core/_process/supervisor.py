@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import signal
 import socket
 import sys
 from contextlib import suppress
@@ -33,6 +32,8 @@ LONG_LIFE = 5.0
 """Seconds after which a worker that dies is started again without a longer pause."""
 STOP_SECONDS = 30.0
 """How long workers may take to stop, beyond linger and drain time: longer than a service by itself."""
+
+_INHERITS_SOCKETS = os.name == "posix"
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -70,9 +71,14 @@ def _inode(descriptor: int) -> int | None:
 
 
 def check_workers(settings: Settings) -> None:
-    """Raise `ConfigError` where several workers would share what belongs to one."""
+    """Raise `ConfigError` where several workers would share what belongs to one, or the system has no such workers."""
     if settings.workers == 1:
         return
+    if not _INHERITS_SOCKETS:
+        raise ConfigError(
+            f"workers={settings.workers} (from {settings.source('workers')}) needs processes that inherit a socket, "
+            "which this system has not: leave it out, and start the program several times"
+        )
     if settings.server_id:
         raise _own_each(settings, "server_id", "an id", "leave it out")
     if not settings.server_address.endswith(":0"):
@@ -133,7 +139,7 @@ class _Supervisor:
             async for _ in received:
                 if self._stopping.is_set():
                     log.warning("second signal: killing %d workers", len(self._running))
-                    self._send(signal.SIGKILL)
+                    self._kill()
                 else:
                     self._stop()
 
@@ -141,18 +147,20 @@ class _Supervisor:
         await self._stopping.wait()
         await anyio.sleep(self._patience)
         log.warning("killing %d workers, which have not stopped within %g s", len(self._running), self._patience)
-        self._send(signal.SIGKILL)
+        self._kill()
 
     def _stop(self) -> None:
         if self._running:
             log.info("stopping %d workers", len(self._running))
         self._stopping.set()
-        self._send(signal.SIGTERM)
-
-    def _send(self, number: signal.Signals) -> None:
         for process in self._running.values():
             with suppress(ProcessLookupError):
-                process.send_signal(number)
+                process.terminate()
+
+    def _kill(self) -> None:
+        for process in self._running.values():
+            with suppress(ProcessLookupError):
+                process.kill()
 
     async def _keep(self, number: int, supervisor: int) -> None:
         """Start a worker again and again until all are to stop."""
@@ -188,7 +196,7 @@ class _Supervisor:
             self._running[number] = process
             try:
                 if self._stopping.is_set():
-                    process.send_signal(signal.SIGTERM)
+                    process.terminate()
                 return await process.wait()
             finally:
                 del self._running[number]

@@ -11,6 +11,7 @@ __all__ = ["confine_to_loopback", "confine_to_memberships"]
 _log = logging.getLogger("micro.registry.mdns")
 
 _ON_LINUX = bool(sys.platform == "linux")  # as a value, so that type checkers read both branches
+_SO_BINDTODEVICE: int = getattr(socket, "SO_BINDTODEVICE", 0)
 _IP_MULTICAST_ALL = 49  # <linux/in.h>, unnamed by the socket module; elsewhere 49 is another option
 
 
@@ -21,7 +22,7 @@ def confine_to_memberships(sock: socket.socket) -> bool:
 
 def confine_to_loopback(sock: socket.socket) -> bool:
     """Let a socket hear and speak on loopback alone. Returns whether that could be done."""
-    return _ON_LINUX and _set(sock, socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
+    return _ON_LINUX and _set(sock, socket.SOL_SOCKET, _SO_BINDTODEVICE, b"lo\0")
 
 
 def _set(sock: socket.socket, level: int, option: int, value: int | bytes) -> bool:

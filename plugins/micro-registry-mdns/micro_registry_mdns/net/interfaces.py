@@ -27,6 +27,8 @@ def addresses() -> list[str]:
 
 
 def _addresses_on_linux() -> list[str]:
+    if sys.platform != "linux":
+        return []
     import fcntl
 
     found = []
