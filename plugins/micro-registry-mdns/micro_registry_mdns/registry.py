@@ -12,6 +12,7 @@ import anyio
 from micro_core import Change, Closed, ConfigError, Record, Registry
 from micro_registry_mdns.bridge import Mailbox, Thread
 from micro_registry_mdns.net.interfaces import addresses
+from micro_registry_mdns.peer.door import network
 from micro_registry_mdns.peer.peer import Peer, host_name
 from micro_registry_mdns.peer.publication import publications
 from micro_registry_mdns.wire import dnssd, gomicro
@@ -27,6 +28,7 @@ class MdnsRegistry(Registry):
 
     - ``interface``: IPv4 addresses of the interfaces to speak on; none: all, loopback included;
     - ``dialects``: ``dns-sd``, ``gomicro`` or both;
+    - ``networks``: beside the sender's own, networks of which any host may tell nodes, such as ``10.0.0.0/8``;
     - ``timeout``: seconds of listening until all that there is counts as told.
 
     The work is done in a thread of its own, so that a handler which blocks its loop does not make its service vanish.
@@ -35,7 +37,12 @@ class MdnsRegistry(Registry):
     name: ClassVar[str] = "mdns"
 
     def __init__(
-        self, *, interface: Sequence[str] = (), dialects: Sequence[str] = DIALECTS, timeout: float = 0.25
+        self,
+        *,
+        interface: Sequence[str] = (),
+        dialects: Sequence[str] = DIALECTS,
+        timeout: float = 0.25,
+        networks: Sequence[str] = (),
     ) -> None:
         self._interfaces = tuple(_interface(address) for address in interface)
         self._dialects = tuple(_dialect(name) for name in dialects)
@@ -44,6 +51,7 @@ class MdnsRegistry(Registry):
         if not 0 < timeout <= _LONGEST_TIMEOUT:
             raise ConfigError(f"timeout={timeout} has to be more than 0 and at most {_LONGEST_TIMEOUT} seconds")
         self._timeout = timeout
+        self._networks = tuple(network(text) for text in networks)
         self._thread: Thread | None = None
         self._peer: Peer | None = None
         self._closed = False
@@ -123,7 +131,9 @@ class MdnsRegistry(Registry):
 
     async def _open(self) -> None:
         interfaces = self._interfaces or addresses()
-        self._peer = Peer(interfaces, self._dialects, self._timeout, None if self._interfaces else addresses)
+        self._peer = Peer(
+            interfaces, self._dialects, self._timeout, None if self._interfaces else addresses, self._networks
+        )
 
     async def _close(self) -> None:
         peer, self._peer = self._peer, None

@@ -153,7 +153,7 @@ async def test_who_went_while_nobody_watched_is_not_told_of() -> None:
             assert await one.lookup(name) == []
 
 
-async def test_a_node_that_somebody_else_takes_back_can_be_registered_again() -> None:
+async def test_a_node_that_somebody_else_takes_back_stays() -> None:
     greeter = record()
     (node,) = greeter.nodes
     text = txt.split_hex(txt.Description(service=greeter.name, version=greeter.version))
@@ -163,9 +163,11 @@ async def test_a_node_that_somebody_else_takes_back_can_be_registered_again() ->
             await one.register(greeter)
             await told(changes, ChangeKind.CREATE)
             send(gomicro.goodbye(entry))
-            await told(changes, ChangeKind.DELETE)
+            with anyio.move_on_after(0.5) as nothing:  # the node is asked whether it has gone
+                await told(changes, ChangeKind.DELETE)
+            assert nothing.cancelled_caught
             await one.register(greeter)
-            assert (await told(changes, ChangeKind.CREATE)).record == greeter
+            assert await other.lookup(greeter.name) == [greeter]
 
 
 async def test_closing_takes_everything_back() -> None:
@@ -191,11 +193,12 @@ async def test_a_node_registered_again_right_after_it_was_taken_back_stays() -> 
             await one.register(greeter)
             await one.deregister(greeter)
             await one.register(greeter)
-            kinds = [(await told(changes)).kind for _ in range(3)]
-        with anyio.move_on_after(0.5):  # the time in which goodbyes are repeated
-            kinds.append((await told(changes)).kind)
+            kinds = [(await told(changes)).kind]
+        with anyio.move_on_after(0.8):  # the time in which goodbyes are repeated, and doubted
+            while True:
+                kinds.append((await told(changes)).kind)
         assert await other.lookup(greeter.name) == [greeter]
-    assert kinds == [ChangeKind.CREATE, ChangeKind.DELETE, ChangeKind.CREATE]
+    assert kinds[-1] is ChangeKind.CREATE
 
 
 async def test_a_node_that_is_not_renewed_goes_after_its_ttl(caplog: pytest.LogCaptureFixture) -> None:

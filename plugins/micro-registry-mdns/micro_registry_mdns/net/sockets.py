@@ -43,6 +43,11 @@ class Sockets:
             raise
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing is heard any more."""
+        return not self._handlers
+
+    @property
     def why_deaf(self) -> str:
         """Why port 5353 cannot be bound, empty where it can."""
         return self._why_deaf

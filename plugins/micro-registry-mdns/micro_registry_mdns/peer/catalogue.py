@@ -28,6 +28,7 @@ class _Known:
     """For each dialect, what it said last."""
     heard: float = -math.inf
     size: int = 0
+    sender: str = ""
 
     @property
     def is_own(self) -> bool:
@@ -45,6 +46,8 @@ class Catalogue:
         self._size = 0
         self._is_full = False
         self._services: dict[str, dict[str, _Known]] = {}
+        self._told: dict[str, dict[tuple[str, str], None]] = {}
+        """For each sender the nodes that it told of last, the one that was heard of longest ago first."""
 
     def add(self, sighting: Sighting, now: float) -> Sequence[Change]:
         """Take in a sighting and return what changes by it."""
@@ -54,17 +57,19 @@ class Catalogue:
         known = self._services.get(service, {}).get(id_)
         changes: Sequence[Change] = ()
         if known is None:
+            changes = self._make_room(sighting)
             if not self._has_room(sighting):
-                return ()
+                return changes
             known = self._services.setdefault(service, {})[id_] = _Known(sighting.record)
             self._count += 1
-            changes = (_change(ChangeKind.CREATE, sighting.record),)
+            changes = (*changes, _change(ChangeKind.CREATE, sighting.record))
         elif known.said.get(sighting.dialect) != sighting.record != known.record:
             changes = _difference(known.record, sighting.record)
             known.record = sighting.record
         known.said[sighting.dialect] = sighting.record
         known.until[sighting.dialect] = now + sighting.ttl
         known.heard = now
+        self._note_teller(known, sighting)
         self._size += sighting.size - known.size
         known.size = sighting.size
         return changes
@@ -79,14 +84,44 @@ class Catalogue:
             return ()
         self._count -= 1
         self._size -= known.size
+        self._forget_teller(known, (service, id_))
         return (_change(ChangeKind.DELETE, known.record),)
+
+    def heard_at(self, service: str, id_: str) -> float:
+        """Return when a node was last heard of, minus infinity where it is not known."""
+        known = self._services.get(service, {}).get(id_)
+        return -math.inf if known is None else known.heard
+
+    def _make_room(self, sighting: Sighting) -> Sequence[Change]:
+        """Forget, of the sender with the most nodes, those that were heard of longest ago.
+
+        So whoever floods pushes out its own, and each that is new finds a place.
+        """
+        changes: list[Change] = []
+        while self._told and not self._has_room(sighting):
+            loudest = max(self._told.values(), key=len)
+            changes += self.remove(*next(iter(loudest)))
+        return changes
 
     def _has_room(self, sighting: Sighting) -> bool:
         has_room = self._count < self._limit and self._size + sighting.size <= self._size_limit
         if not has_room and not self._is_full:  # one line, not one for each node
-            _log.warning("the catalogue is full with %d nodes; left out: %r and more", self._count, sighting.key)
-        self._is_full = not has_room
+            _log.warning("the catalogue is full with %d nodes; those heard of longest ago make room", self._count)
+        self._is_full = self._is_full or not has_room
         return has_room
+
+    def _note_teller(self, known: _Known, sighting: Sighting) -> None:
+        self._forget_teller(known, sighting.key)
+        if sighting.sender and not known.is_own:
+            known.sender = sighting.sender
+            self._told.setdefault(sighting.sender, {})[sighting.key] = None
+
+    def _forget_teller(self, known: _Known, key: tuple[str, str]) -> None:
+        told = self._told.get(known.sender, {})
+        told.pop(key, None)
+        if not told:
+            self._told.pop(known.sender, None)
+        known.sender = ""
 
     def expire(self, now: float) -> Sequence[Change]:
         """Forget the nodes that no dialect has heard of for their lifetime."""

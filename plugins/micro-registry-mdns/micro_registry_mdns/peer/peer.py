@@ -8,15 +8,18 @@ import math
 import random
 import socket
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from micro_core import SYNC, Change, DecodeError, Record, RegistryError
+from micro_registry_mdns.net.interfaces import Locality
 from micro_registry_mdns.net.pacing import Address, PacedSender
 from micro_registry_mdns.net.sockets import Sockets
 from micro_registry_mdns.peer.catalogue import Catalogue
+from micro_registry_mdns.peer.door import Budget, Door, Network
 from micro_registry_mdns.peer.publication import Publication
 from micro_registry_mdns.peer.publisher import Publisher
-from micro_registry_mdns.wire import dns, dnssd, gomicro
+from micro_registry_mdns.wire import dns, dnssd, gomicro, txt
 from micro_registry_mdns.wire.sighting import LIFETIME, Sighting
 
 __all__ = ["Deliver", "Peer", "host_name"]
@@ -30,6 +33,8 @@ _ASK_AGAIN_AFTER = 0.1
 _ASK_UNKNOWN_AGAIN_AFTER = (0.35, 0.7)
 """Seconds after the first question at which a watched service that nobody has answered for is asked for again."""
 _REFRESH = LIFETIME / 3
+_ANSWERS_WITHIN = 0.25
+"""Seconds in which a node that somebody has said goodbye for may say that it is still there."""
 _SWEEP = 5.0
 _MAX_LISTED = 1_000
 
@@ -49,6 +54,7 @@ class Peer:
         dialects: Collection[str],
         timeout: float,
         interfaces_now: Callable[[], Sequence[str]] | None = None,
+        networks: Sequence[Network] = (),
     ) -> None:
         """Speak on ``interfaces``, and on those of ``interfaces_now`` whenever they have changed."""
         self._tried = frozenset(interfaces)
@@ -58,6 +64,11 @@ class Peer:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._catalogue = Catalogue()
+        locality = Locality()
+        self._door = Door(locality, networks, time=self._loop.time)
+        self._budget = Budget(locality)
+        self._doubted: set[tuple[str, str]] = set()
+        """Nodes of which somebody has said goodbye, and that have been asked whether that is so."""
         self._dnssd = dnssd.Reader()
         self._watchers: dict[Deliver, str | None] = {}
         self._listed: dict[str, float] = {}
@@ -241,7 +252,7 @@ class Peer:
         try:
             message = dns.decode(packet)
             if message.is_response:
-                self._read(message)
+                self._read(message, sender[0])
             else:
                 self._publisher.answer(message, sender)
         except DecodeError as error:
@@ -254,25 +265,52 @@ class Peer:
         try:
             message = dns.decode(packet)
             if message.is_response:
-                self._read(message)
+                self._read(message, sender[0])
                 self._take_listed(gomicro.listed(message))
         except DecodeError as error:
             _log.debug("a malformed answer from %s: %s", sender[0], error)
         except Exception:
             _log.exception("an answer from %s could not be handled", sender[0])
 
-    def _read(self, message: dns.Message) -> None:
+    def _read(self, message: dns.Message, sender: str) -> None:
         if not message.is_plain:
             return
         now = self._loop.time()
+        quota = txt.Quota(self._budget.left(sender, now, txt.MAX_DOCUMENT))
         if gomicro.DIALECT in self._dialects:
-            self._take(gomicro.read(message), now)
+            self._take(gomicro.read(message, quota), sender, now)
         if dnssd.DIALECT in self._dialects:
-            self._take(self._dnssd.read(message, now), now)
+            self._take(self._dnssd.read(message, now, quota), sender, now)
+        self._budget.spend(sender, now, quota.spent)
 
-    def _take(self, sightings: Iterable[Sighting], now: float) -> None:
+    def _take(self, sightings: Iterable[Sighting], sender: str, now: float) -> None:
         for sighting in sightings:
-            self._tell(self._catalogue.add(sighting, now))
+            if not sighting.ttl:
+                self._doubt(sighting, now)
+                continue
+            why_not = self._door.refuses(sender, sighting.record.nodes[0].address)
+            if why_not:
+                _log.debug("%s told of %r, which is %s", sender, sighting.record.nodes[0].address, why_not)
+                continue
+            self._tell(self._catalogue.add(replace(sighting, sender=sender), now))
+
+    def _doubt(self, goodbye: Sighting, now: float) -> None:
+        """Believe in a goodbye once the node does not answer: anybody can say one. What nobody watches just goes."""
+        service, id_ = goodbye.key
+        if not self._is_watched(service):
+            self._tell(self._catalogue.add(goodbye, now))
+        elif self._catalogue.heard_at(service, id_) > -math.inf and goodbye.key not in self._doubted:
+            if all(service != doubted for doubted, _ in self._doubted):
+                self._ask(service)
+            self._doubted.add(goodbye.key)
+            self._loop.call_later(min(self._timeout, _ANSWERS_WITHIN), self._decide, goodbye.key, now)
+
+    def _decide(self, key: tuple[str, str], then: float) -> None:
+        """Forget a node that has not answered since somebody said goodbye for it."""
+        self._doubted.discard(key)
+        self._sockets.drain()
+        if not self._sockets.is_closed and self._catalogue.heard_at(*key) <= then:
+            self._tell(self._catalogue.remove(*key))
 
     def _take_listed(self, names: Iterable[str]) -> None:
         for name in names:

@@ -94,13 +94,13 @@ class Reader:
         self._known: dict[str, Record] = {}
         """What a goodbye, which may hold nothing but a name, is about."""
 
-    def read(self, message: dns.Message, now: float) -> Iterator[Sighting]:
+    def read(self, message: dns.Message, now: float, quota: txt.Quota | None = None) -> Iterator[Sighting]:
         """Return the nodes that ``message`` announces, changes or takes back; what is malformed is passed over."""
         records = [*message.answers, *message.additionals]
         hosts = {r.name: r.data for kind in (dns.AAAA, dns.A) for r in records if r.type == kind and r.ttl}
         legacy = bool(message.questions)  # an answer to our own question may have short TTLs (RFC 6762 §6.7)
         ttls: dict[str, int] = {}
-        quota = txt.Quota()
+        quota = quota or txt.Quota()
         for record in records:
             name = record.data if record.type == dns.PTR and _is_type(record.name) else record.name
             if isinstance(name, str) and name.endswith("." + SERVICE_TYPE):

@@ -181,7 +181,7 @@ def listed(message: dns.Message) -> Iterator[str]:
                 yield name
 
 
-def read(message: dns.Message) -> Iterator[Sighting]:
+def read(message: dns.Message, quota: txt.Quota | None = None) -> Iterator[Sighting]:
     """Return the nodes in ``message``; what is incomplete or malformed is passed over.
 
     Addresses count only where they come in the packet of their SRV record: the listing's ``0.0.0.0`` has the same
@@ -191,7 +191,7 @@ def read(message: dns.Message) -> Iterator[Sighting]:
     texts = {record.name: record.data for record in records if record.type == dns.TXT}
     hosts = {record.name: record.data for record in records if record.type == dns.AAAA}
     hosts |= {record.name: record.data for record in records if record.type == dns.A}
-    quota = txt.Quota()
+    quota = quota or txt.Quota()
     for record in records:
         if not isinstance(record.data, tuple) or not record.name.endswith(_DOMAIN) or quota.is_spent:
             continue

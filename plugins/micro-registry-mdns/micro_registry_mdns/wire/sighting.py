@@ -27,6 +27,8 @@ class Sighting:
     ttl: float
     size: int = 0
     """Bytes of the description."""
+    sender: str = ""
+    """The host that said so; empty for what this registry publishes itself."""
 
     @property
     def key(self) -> tuple[str, str]:

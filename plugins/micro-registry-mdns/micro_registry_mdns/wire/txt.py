@@ -22,13 +22,18 @@ MAX_METADATA = 1_024
 class Quota:
     """What may be inflated for one packet, which can hold any number of descriptions."""
 
-    def __init__(self) -> None:
-        self._left = MAX_DOCUMENT
+    def __init__(self, most: int = MAX_DOCUMENT) -> None:
+        self._most = self._left = most
 
     @property
     def is_spent(self) -> bool:
         """Whether the rest of the packet is better left unread."""
         return self._left <= 0
+
+    @property
+    def spent(self) -> int:
+        """Bytes of descriptions that were read."""
+        return self._most - self._left
 
     def spend(self, size: int = MAX_DOCUMENT // 8) -> None:
         """Count a description of ``size`` bytes; without a size, one that was malformed."""
