@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from micro_core._settings.secrets import hide_in_address, hide_in_text
 from micro_core.errors import ConfigError
 from micro_core.interfaces import addresses, route
 
@@ -86,7 +87,7 @@ def split_literal(address: str) -> tuple[str, int]:
             raise ValueError(address)
     except (ConfigError, ValueError) as error:
         valid = "a literal IP address and a port, such as 10.0.0.5:8080 or [fd00::5]:8080"
-        raise ConfigError(f"address {address!r} is not valid; valid is {valid}") from error
+        raise ConfigError(f"address {_shown(address)} is not valid; valid is {valid}") from error
     return host, port
 
 
@@ -94,7 +95,7 @@ def split_reachable(address: str) -> tuple[str, int]:
     """Return host and port of an address that can be connected to, an IP address or a name. Raises `ConfigError`."""
     host, port = split_address(address)
     if port == 0:
-        raise ConfigError(f"address {address!r} has port 0, which cannot be called")
+        raise ConfigError(f"address {_shown(address)} has port 0, which cannot be called")
     return _host(host, address), port
 
 
@@ -105,7 +106,7 @@ def port_range(address: str) -> tuple[str, range]:
     low = _port(first, address)
     high = _port(last, address) if dash else low
     if high < low:
-        raise ConfigError(f"{address!r}: the range of ports is empty")
+        raise ConfigError(f"{_shown(address)}: the range of ports is empty")
     return host, range(low, high + 1)
 
 
@@ -127,15 +128,20 @@ def _split(address: str) -> tuple[str, str]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host or "[" in host or "]" in host:
-        raise ConfigError(f"{address!r} is no address; write host:port, an IPv6 host in brackets")
+        raise ConfigError(f"{_shown(address)} is no address; write host:port, an IPv6 host in brackets")
     if not colon or any(letter <= " " or letter > "~" for letter in host):
-        raise ConfigError(f"{address!r} is no address; write host:port, for example 127.0.0.1:8080")
+        raise ConfigError(f"{_shown(address)} is no address; write host:port, for example 127.0.0.1:8080")
     return host, port
+
+
+def _shown(address: str) -> str:
+    """Return what an error shows of an address: some write credentials before the host."""
+    return repr(hide_in_text(hide_in_address(address)))
 
 
 def _port(text: str, address: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) < 65536):
-        raise ConfigError(f"{address!r}: the port must be a number from 0 to 65535")
+        raise ConfigError(f"{_shown(address)}: the port must be a number from 0 to 65535")
     return int(text)
 
 
@@ -148,7 +154,7 @@ def _host(host: str, shown: str) -> str:
         if len(name) <= _LONGEST_NAME and _NAME.fullmatch(name):
             return host
         valid = "an IP address or a name, such as 10.0.0.5:8080, [fd00::5]:8080 or orders.internal:8080"
-        raise ConfigError(f"address {shown!r} is not valid: a node's host is {valid}") from error
+        raise ConfigError(f"address {_shown(shown)} is not valid: a node's host is {valid}") from error
 
 
 def _way_out(towards: str, *, both: bool) -> str:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 __all__ = ["HIDDEN", "hide_in_address", "hide_in_mapping", "hide_in_text", "is_secret"]
 
 HIDDEN = "***"
 
-_WORDS = "token|passw|pwd|secret|key|credential|auth|private"
-_SECRET = re.compile(_WORDS, re.IGNORECASE)
-_OPTION = re.compile(rf"([?&,;\s][^=&?,;\s]*(?:{_WORDS})[^=&?,;\s]*=)[^&]*", re.IGNORECASE)
+_SECRET = re.compile(
+    r"token|passw|passphrase|passcode|pwd|secret|key|credential|auth|private|bearer|jwt|cookie|signature"
+    r"|pass(?![a-z])|(?<![a-z])(?:pw|sas|sig|pin)(?![a-z])",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r"([?&,;\s])([^=&?,;\s]*)=([^&]*)")
 _CREDENTIALS = re.compile(r"://.*@", re.DOTALL)
+_WITHOUT_SCHEME = re.compile(r"[^/?@]*:(?!//).*@", re.DOTALL)
+"""``user:password@host``, which nobody who knows the grammar writes, but who thinks of a URL does."""
 
 
 def is_secret(name: str) -> bool:
@@ -32,5 +38,13 @@ def hide_in_mapping(values: Mapping[str, str]) -> dict[str, str]:
 
 def hide_in_text(text: str) -> str:
     """Return 200 characters of a configuration string, well-formed or not, without anything that may be a secret."""
-    without_credentials = _CREDENTIALS.sub(f"://{HIDDEN}@", text)
-    return _OPTION.sub(rf"\1{HIDDEN}", f" {without_credentials}")[1:201]
+    shown = _CREDENTIALS.sub(f"://{HIDDEN}@", _WITHOUT_SCHEME.sub(f"{HIDDEN}@", text))
+    return _OPTION.sub(_hide_option, f" {shown}")[1:201]
+
+
+def _hide_option(found: re.Match[str]) -> str:
+    """Return an option, without its value where its name is a secret's, or hides what it is in an encoding."""
+    before, name, value = found.groups()
+    readable = unquote(unquote(name))
+    hides = "%" in readable or is_secret(readable) or is_secret(name)
+    return f"{before}{name}={HIDDEN if hides else value}"

@@ -70,7 +70,7 @@ def from_file(path: str, named_by: str, settings: Iterable[str]) -> dict[str, Gi
 
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"it is no TOML: {error}"
         raise ConfigError(f"file {path!r} (from {named_by}) cannot be read: {reason}") from error
     said = _known(table, settings, f"file {path}")

@@ -92,7 +92,7 @@ def parse_addresses(text: str, source: str) -> tuple[str, ...]:
     try:
         return _addresses(text)
     except _Malformed as error:
-        shown = hide_in_address(text)[:200]
+        shown = hide_in_text(hide_in_address(text))
         raise ConfigError(f"address {shown!r} (from {source}): {error}; write host:port[,host:port…]") from None
 
 

@@ -29,7 +29,8 @@ class Auth:
     ``tokens`` are the callers that are known: name and `digest` of its token. The names in a verified certificate
     (mutual TLS) are names as well. ``allow`` says for an endpoint (``Greeter.Hello``), all of a type (``Greeter.*``), a
     topic, or everything (``*``) which names may ask; ``*`` among them is anybody. The most exact rule counts alone, and
-    what no rule is for is forbidden; without rules whoever has a name may ask for everything. ``token`` is sent with
+    what no rule is for is forbidden; without rules whoever has a name may ask for everything. The ``*`` of the rule for
+    everything does not open ``Debug.*``: that needs a rule of its own. ``token`` is sent with
     our own calls and messages. Raises `ConfigError`.
     """
 
@@ -99,12 +100,17 @@ class Auth:
             return None
         for rule in (endpoint, f"{endpoint.partition('.')[0]}.*", "*"):
             if rule in self._allow:
-                return self._allow[rule]
+                # What a service tells of itself is for nobody who is not named, unless a rule for it says so.
+                return self._allow[rule] - {ANYBODY} if rule == "*" and _is_debug(endpoint) else self._allow[rule]
         return frozenset()
 
     def __repr__(self) -> str:
         rules = "no rules" if self._allow is None else f"{len(self._allow)} rules"
         return f"<Auth {len(self._tokens)} tokens, {rules}, sends {'a' if self._token else 'no'} token>"
+
+
+def _is_debug(endpoint: str) -> bool:
+    return endpoint.partition(".")[0] == "Debug"
 
 
 def _digest_of(name: str, text: object) -> bytes:

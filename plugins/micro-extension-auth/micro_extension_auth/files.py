@@ -62,7 +62,7 @@ class AuthSettings:
             tables = tomllib.loads(self._path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{self._source} cannot be read: {error.strerror}") from error
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigError(f"{self._source} is no TOML") from None
         if unknown := tables.keys() - _TABLES:
             raise ConfigError(f"{self._source} has {', '.join(sorted(unknown))}; its tables are tokens, allow and send")

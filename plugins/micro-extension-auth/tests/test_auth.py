@@ -316,3 +316,15 @@ async def test_no_token_shows_in_logs_reprs_errors_or_records(caplog: pytest.Log
 
 def test_tls_and_auth_are_told_apart() -> None:
     assert CANARY not in repr(Tls(cert=CANARY))
+
+
+@pytest.mark.parametrize("endpoint", ["Debug.Stats", "Debug.Health"])
+def test_what_a_service_tells_of_itself_is_closed_unless_a_rule_for_it_opens_it(endpoint: str) -> None:
+    open_to_all = {"*": ["*"]}
+    Auth(allow=open_to_all).check(asked("Greeter.Hello"))
+    with pytest.raises(Unauthorized):
+        Auth(allow=open_to_all).check(asked(endpoint))
+    with pytest.raises(Forbidden):
+        Auth(tokens=KNOWN, allow=open_to_all).check(asked(endpoint, token=CANARY))
+    Auth(tokens=KNOWN, allow={"*": ["*", "mailer"]}).check(asked(endpoint, token=CANARY))
+    Auth(allow={"*": ["*"], "Debug.*": ["*"]}).check(asked(endpoint))
