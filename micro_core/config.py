@@ -101,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limit_headers: Annotated[int, _Of("bytes that a request's headers may have together", least=1)] = 64 * 1024
     limit_header_seconds: Annotated[float, _Of("how long the headers of a request may take to arrive", above=0.0)] = 5.0
     limit_calls: Annotated[int, _Of("calls in flight on one connection", least=1)] = 100
+    limit_calls_in_progress: Annotated[
+        int, _Of("calls, streams and events that are handled at a time, on all connections together", least=1)
+    ] = 10_000
     limit_idle_seconds: Annotated[float, _Of("how long a connection without calls is kept", above=0.0)] = 180.0
     loop_warning: Annotated[
         float, _Of("how long code may hold the event loop up without a warning; 0: for ever", least=0.0)

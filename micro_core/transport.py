@@ -45,12 +45,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From the first byte of a message to the end of its headers, and from the connect to the first of them."""
     calls: int = 100
     """Calls in flight on one connection; further ones wait unread."""
+    calls_in_progress: int = 10_000
+    """Calls, streams and events that one server handles at a time, on all connections together; the newest beyond them
+    are refused as not executed."""
     idle_seconds: float = 180.0
     """How long a connection without calls is kept; Go Micro's pool relies on 60 and more (docs/wire.md §2.2)."""
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for what no listener could keep to."""
-        for name in ("body", "headers", "calls"):
+        for name in ("body", "headers", "calls", "calls_in_progress"):
             count = getattr(self, name)
             if type(count) is not int or count < 1:
                 raise ConfigError(f"Limits({name}={count!r}) is not valid: a whole number from 1")
@@ -85,7 +88,7 @@ class Stream(ABC):
 class Request(ABC):
     """One request as a listener hands it to the server; answered once, by `respond`, unless it opens a stream."""
 
-    __slots__ = ("abandon", "body", "headers", "local", "peer", "remote", "stream")
+    __slots__ = ("abandon", "body", "headers", "local", "peer", "received_at", "remote", "stream")
 
     def __init__(self, headers: Headers, body: bytes, *, local: str, remote: str, stream: Stream | None = None) -> None:
         self.headers = headers
@@ -98,6 +101,9 @@ class Request(ABC):
         """Where the request carries ``Micro-Stream``: the stream that it opens, without this first message."""
         self.peer: tuple[str, ...] = ()
         """The names in the certificate that the caller was verified by (mutual TLS)."""
+        self.received_at: float | None = None
+        """When it was read, on the clock of `anyio.current_time`: its ``Timeout`` counts from then. None,
+        where the transport does not tell: from when it is handed on."""
         self.abandon: Callable[[], object] | None = None
         """Set by the server: called, at most once, when the caller went away or gave up before the answer."""
 

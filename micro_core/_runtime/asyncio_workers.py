@@ -32,12 +32,18 @@ log = logging.getLogger("micro.server")
 
 CALLS_PER_TURN = 64
 """How many jobs a worker finishes before it lets others have the event loop."""
+TURN_SECONDS = 0.002
+"""How long it takes at most before it does, one job apart: what arrives meanwhile, cancellations among it, is read."""
+KEPT_WORKERS = 16
+"""How many workers stay when they have nothing to do."""
+SHRINK_SECONDS = 1.0
+"""How long the others stay."""
 
 
 class _WorkerTask:
     """A worker: one task that runs jobs, one after another."""
 
-    __slots__ = ("begun", "idle", "scope", "task")
+    __slots__ = ("begun", "idle", "is_surplus", "scope", "task")
 
     idle: asyncio.Future[None]
     """What it waits for while it has nothing to do."""
@@ -48,6 +54,8 @@ class _WorkerTask:
         self.task = task
         self.begun: tuple[Job, _Rest] | None = None
         """A job whose first step was made in its name while it had nothing to do."""
+        self.is_surplus = False
+        """It ends, since it had nothing to do for a while."""
 
 
 class AsyncioWorkers(Runner):
@@ -60,6 +68,7 @@ class AsyncioWorkers(Runner):
     def __init__(self, closing_seconds: float) -> None:
         self._closing_seconds = closing_seconds
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._context = copy_context()
         self._queue: deque[Job] = deque()
         self._idle: list[_WorkerTask] = []
@@ -69,6 +78,9 @@ class AsyncioWorkers(Runner):
         self._at_once = 0
         """How many jobs were begun at once since a worker last had the event loop."""
         self._closing = False
+        self._shrinking: asyncio.TimerHandle | None = None
+        self._idle_before: list[_WorkerTask] = []
+        """Who had nothing to do when it was last looked."""
 
     def submit(self, job: Job) -> None:
         if not (self._woken or self._at_once == CALLS_PER_TURN) and self._idle and self._begin(job):
@@ -92,6 +104,7 @@ class AsyncioWorkers(Runner):
             return False
         self._idle.pop()
         self._at_once += 1
+        began = self._time()
         try:
             rest = self._first_step(job)
         except BaseException as error:
@@ -107,6 +120,8 @@ class AsyncioWorkers(Runner):
                 self._idle.append(worker)
         finally:
             _leave_task(self._loop, task)
+        if self._time() - began > TURN_SECONDS:
+            self._at_once = CALLS_PER_TURN
         return True
 
     def _first_step(self, job: Job) -> _Rest | None:
@@ -128,12 +143,33 @@ class AsyncioWorkers(Runner):
         task = self._loop.create_task(self._work(), context=self._context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if len(self._tasks) > KEPT_WORKERS and self._shrinking is None:
+            self._shrinking = self._loop.call_later(SHRINK_SECONDS, self._shrink)
+
+    def _shrink(self) -> None:
+        """End the workers that had nothing to do since the last look: who waits longest is woken last."""
+        self._shrinking, before = None, self._idle_before
+        unused = 0
+        for worker, was in zip(self._idle, before, strict=False):
+            if worker is not was:
+                break
+            unused += 1
+        surplus = min(unused, len(self._tasks) - KEPT_WORKERS)
+        for worker in self._idle[:surplus]:
+            worker.is_surplus = True
+            if not worker.idle.done():
+                worker.idle.set_result(None)
+        del self._idle[:surplus]
+        self._idle_before = []
+        if len(self._tasks) - surplus > KEPT_WORKERS:
+            self._idle_before = self._idle.copy()
+            self._shrinking = self._loop.call_later(SHRINK_SECONDS, self._shrink)
 
     async def _work(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         worker = _WorkerTask(task)
-        while not self._closing:
+        while not (self._closing or worker.is_surplus):
             with anyio.CancelScope() as scope:
                 self._scopes.add(scope)
                 worker.scope = scope
@@ -146,6 +182,7 @@ class AsyncioWorkers(Runner):
     async def _run_queue(self, worker: _WorkerTask) -> bool:
         """Run jobs until none is left; return whether the worker may wait for more in the same scope."""
         queue, turn, task = self._queue, CALLS_PER_TURN, worker.task
+        until = self._time() + TURN_SECONDS
         while queue:
             job = queue.popleft()
             try:
@@ -157,9 +194,10 @@ class AsyncioWorkers(Runner):
                 raise
             if rest is None:
                 turn -= 1
-                if not turn or task.cancelling():
+                if not turn or self._time() > until or task.cancelling():
                     turn = CALLS_PER_TURN
                     await _give_way(task)
+                    until = self._time() + TURN_SECONDS
                 continue
             self._woken = False
             if queue:
@@ -167,7 +205,7 @@ class AsyncioWorkers(Runner):
             job.waits(worker.scope)
             if not await self._finish(worker, job, rest):
                 return False
-            turn = CALLS_PER_TURN
+            turn, until = CALLS_PER_TURN, self._time() + TURN_SECONDS
         self._woken = False
         self._at_once = 0
         return not self._closing
@@ -184,7 +222,7 @@ class AsyncioWorkers(Runner):
                 raise
             interruption = error
         if worker.begun is None:
-            return True
+            return not worker.is_surplus
         (job, rest), worker.begun = worker.begun, None
         rest.interruption = interruption
         return await self._finish(worker, job, rest)
@@ -208,6 +246,10 @@ class AsyncioWorkers(Runner):
         """Cancel what runs, wait for it, bounded where it shields itself, and end the workers."""
         self._closing = True
         self._queue.clear()
+        if self._shrinking is not None:
+            self._shrinking.cancel()
+            self._shrinking = None
+        self._idle_before.clear()
         for scope in tuple(self._scopes):
             scope.cancel()
         for worker in self._idle:

@@ -32,7 +32,7 @@ WRITTEN = {
     **dict.fromkeys(("register_ttl", "client_pool_ttl", "loop_warning", "linger", "drain_timeout"), ("90", "2m")),
     **dict.fromkeys(("register_interval", "client_request_timeout"), ("500ms", "2s")),
     **dict.fromkeys(("limit_header_seconds", "limit_idle_seconds"), ("90", "2m")),
-    **dict.fromkeys(("limit_body", "limit_headers", "limit_calls"), ("90", "200")),
+    **dict.fromkeys(("limit_body", "limit_headers", "limit_calls", "limit_calls_in_progress"), ("90", "200")),
     **dict.fromkeys(("client_retries", "client_pool_size", "workers"), ("3", "4")),
     **dict.fromkeys(("propagate", "extensions", "plugins_allow", "plugins_block"), ("one", "one,other")),
     **dict.fromkeys(("tls_cert", "tls_key", "tls_ca", "tls_client_ca", "tls_server_name"), ("one", "other")),

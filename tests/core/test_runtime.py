@@ -583,6 +583,7 @@ class FakeRequest:
     stream = None
     local = remote = "127.0.0.1:1"
     peer = ()
+    received_at = None
 
     def __init__(self, body: bytes, answered: list[Any], abandons: list[Any]) -> None:
         self.headers = {b"Micro-Endpoint": b"Test.Waits", b"Content-Type": b"application/json"}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import secrets
+from collections.abc import Callable
 from typing import Protocol
 
 import anyio
@@ -15,7 +16,7 @@ from micro_core._wire.errors import error_to_wire, status_of
 from micro_core.builtin.rpc.server_route import ServerRoute
 from micro_core.codec import Framing
 from micro_core.context import Context, _current
-from micro_core.errors import Executed, InternalError, MicroError, RemoteError, Timeout
+from micro_core.errors import Executed, InternalError, MicroError, RemoteError, Timeout, Unavailable
 from micro_core.message import Headers, Message
 from micro_core.server import OnEvent
 from micro_core.transport import Head, Request
@@ -31,6 +32,8 @@ class Counting(Protocol):
     """Whoever handed a request over, and counts those that are under way."""
 
     service: str
+    now: Callable[[], float]
+    """The clock of the deadlines."""
 
     def finished(self) -> None:
         """Count down a request."""
@@ -39,21 +42,43 @@ class Counting(Protocol):
 class Fence:
     """What every request under way has: a deadline, a way to cancel it, and an answer to whatever it raises.
 
-    A job of the runner; ``started`` tells whether the handler has begun.
+    A job of the runner; ``started`` tells whether the handler has begun. It is not to begin after ``latest``, so that
+    who is served under overload is served in time (docs/server.md, Overload), nor when the caller has given it up.
     """
 
-    __slots__ = ("deadline", "dispatcher", "request", "scope", "started")
+    __slots__ = ("deadline", "dispatcher", "is_given_up", "latest", "request", "scope", "started")
 
-    def __init__(self, dispatcher: Counting, request: Request, deadline: float) -> None:
+    def __init__(self, dispatcher: Counting, request: Request, deadline: float, latest: float = math.inf) -> None:
         self.dispatcher = dispatcher
         self.request = request
         self.deadline = deadline
+        self.latest = latest
         self.scope: anyio.CancelScope | None = None
         self.started = False
+        self.is_given_up = False
+        request.abandon = self.give_up
 
     def waits(self, scope: anyio.CancelScope) -> None:
         self.scope = scope
-        self.request.abandon = scope.cancel
+        if self.is_given_up:
+            scope.cancel()
+
+    def give_up(self) -> None:
+        """Take note that nobody waits for the answer: what has begun is cancelled, what has not never begins."""
+        self.is_given_up = True
+        if self.scope is not None:
+            self.scope.cancel()
+
+    def check_is_wanted(self) -> None:
+        """Raise `Unavailable` where the request is not to begin any more."""
+        if self.is_given_up:
+            raise Unavailable("the caller gave it up before its turn came", executed=Executed.NO)
+        if self.latest != math.inf and self.dispatcher.now() > self.latest:
+            waited = "waited too long for its turn to be answered in time"
+            raise Unavailable(
+                f"{self.dispatcher.service} has too much to do, and the call {waited}: try another node",
+                executed=Executed.NO,
+            )
 
     def ends(self, error: BaseException) -> bool:
         """Tell whether ``error`` must go on to the runner: it cancelled the job, or the whole process is to stop."""
@@ -124,14 +149,17 @@ class Exchange(Fence):
 
     __slots__ = ("route",)
 
-    def __init__(self, dispatcher: Counting, route: ServerRoute, request: Request, deadline: float) -> None:
-        super().__init__(dispatcher, request, deadline)
+    def __init__(
+        self, dispatcher: Counting, route: ServerRoute, request: Request, deadline: float, latest: float
+    ) -> None:
+        super().__init__(dispatcher, request, deadline, latest)
         self.route = route
 
     async def run(self) -> None:
         route = self.route
         id, body = 0, self.request.body
         try:
+            self.check_is_wanted()
             context = self.context(route.handler.name)
             if route.framing is not None:
                 _, id, body = route.framing.unpack_request(body)
@@ -173,6 +201,9 @@ class EventExchange(Fence):
     async def run(self) -> None:
         headers: Headers = NOTHING
         try:
+            if self.is_given_up:
+                self.started = False
+                self.check_is_wanted()
             context = self.context(self.topic)
             await self.on_event(self.topic, Message(self.request.headers, self.request.body), context)
         except BaseException as error:

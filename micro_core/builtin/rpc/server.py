@@ -20,13 +20,16 @@ from micro_core.builtin.rpc.purpose import Purpose, asked_in, content_type_of, p
 from micro_core.builtin.rpc.server_route import ServerRoute, route_of
 from micro_core.builtin.rpc.server_stream import LeftStream, RefusedStream, StreamExchange
 from micro_core.codec import Codec
-from micro_core.errors import BadRequest, MicroError, NotFound, Timeout
+from micro_core.errors import BadRequest, MicroError, NotFound, Timeout, Unavailable
 from micro_core.hookspecs import hookimpl
 from micro_core.middleware import Guard, HandlerMiddleware
 from micro_core.server import Handler, HandlerKind, OnEvent, Running, Server
 from micro_core.transport import Limits, Listener, Request, Transport
 
 __all__ = ["RpcServer"]
+
+PATIENCE_FOR_TURN = 0.5
+"""The share of its time that a call may wait for its turn: what is left is for the handler, or for another node."""
 
 log = logging.getLogger("micro.server")
 
@@ -89,6 +92,7 @@ class RpcServer(Server):
                 guards=self._guards,
                 any_service=self._any_service,
                 runner=runner,
+                most=limits.calls_in_progress,
             )
             async with self._transport.listen(address, dispatcher.receive, limits) as listener:
                 yield _RunningRpcServer(listener, dispatcher)
@@ -108,8 +112,10 @@ class Dispatcher:
         guards: Sequence[Guard],
         runner: Runner,
         any_service: bool = False,
+        most: int = Limits().calls_in_progress,
     ) -> None:
         self.service = service
+        self._most = most
         self._name = service.encode()
         self._any_service = any_service
         self._handlers = {name.encode(): handler for name, handler in handlers.items()}
@@ -120,7 +126,7 @@ class Dispatcher:
         self._runner = runner
         self._routes: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
         self._coded: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
-        self._now = clock()
+        self.now = clock()
         self.draining = False
         self.in_flight = 0
         self.on_idle: Callable[[], None] | None = None
@@ -144,13 +150,20 @@ class Dispatcher:
                 return
             if route is None:
                 return
+        if self.in_flight >= self._most and not route.handler.internal:
+            self.refuse(request, self._crowded())
+            return
+        deadline = latest = math.inf
         timeout = headers.get(b"Timeout")
-        deadline = math.inf if timeout is None else self._now() + seconds_from_wire(timeout)
+        if timeout is not None:
+            seconds = seconds_from_wire(timeout)
+            arrived = self.now() if request.received_at is None else request.received_at
+            deadline, latest = arrived + seconds, arrived + seconds * PATIENCE_FOR_TURN
         self.in_flight += 1
         if stream is None:
-            self._runner.submit(Exchange(self, route, request, deadline))
+            self._runner.submit(Exchange(self, route, request, deadline, latest))
         else:
-            self._runner.submit(StreamExchange(self, route, request, stream, deadline))
+            self._runner.submit(StreamExchange(self, route, request, stream, deadline, latest))
 
     def refuse(self, request: Request, error: MicroError) -> None:
         """Answer an error, and handle nothing."""
@@ -185,6 +198,8 @@ class Dispatcher:
         if self.draining:
             raise Timeout(f"{self.service} is stopping: try another node")
         if purpose.topic:
+            if self.in_flight >= self._most:
+                raise self._crowded()
             self._start(EventExchange(self, self._on_event, purpose.topic, request))
             return None
         handler = self._handlers.get(purpose.endpoint)
@@ -207,6 +222,9 @@ class Dispatcher:
         if by_its_head and content_type == asked and handler.kind is HandlerKind.UNARY and not self._guards:
             self._routes[purpose.endpoint, content_type, self._name] = known
         return known
+
+    def _crowded(self) -> MicroError:
+        return Unavailable(f"{self.service} has {self._most} calls in progress, and takes no more: try another node")
 
     def _unknown(self, endpoint: bytes) -> MicroError:
         name = endpoint.decode("utf-8", "replace")

@@ -56,9 +56,15 @@ class StreamExchange(Fence):
     __slots__ = ("head", "route", "stream")
 
     def __init__(
-        self, dispatcher: Counting, route: ServerRoute, request: Request, stream: Stream, deadline: float
+        self,
+        dispatcher: Counting,
+        route: ServerRoute,
+        request: Request,
+        stream: Stream,
+        deadline: float,
+        latest: float,
     ) -> None:
-        super().__init__(dispatcher, request, deadline)
+        super().__init__(dispatcher, request, deadline, latest)
         self.route = route
         self.stream = stream
         self.head = _head(request)
@@ -66,6 +72,7 @@ class StreamExchange(Fence):
     async def run(self) -> None:
         end: Headers = {b"Micro-Error": EOS}
         try:
+            self.check_is_wanted()
             await self._handle(self.context(self.route.handler.name))
             if self.route.handler.kind is HandlerKind.UNARY:
                 end = NOTHING  # one answer, and no end of stream
@@ -122,7 +129,7 @@ class StreamExchange(Fence):
 
     async def _finish(self, end: Headers) -> None:
         """Say how it ended, unless nobody is there any more, and let go."""
-        gone = self.request.abandon is None and self.scope is not None and self.scope.cancel_called
+        gone = self.is_given_up
         self.request.abandon = None
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + ENDING_SECONDS):
             try:

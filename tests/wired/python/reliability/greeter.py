@@ -1,6 +1,7 @@
 """The service that the rows break: `python greeter.py NAME HOST` prints its address once it serves."""
 
 import sys
+import time
 from collections.abc import AsyncIterator
 
 import anyio
@@ -8,6 +9,7 @@ import anyio
 from micro_core import Service, idempotent
 
 COUNTS = {"done": 0, "cancelled": 0}
+ONE_AT_A_TIME = anyio.Semaphore(1)
 service = Service("greeter", address=f"{sys.argv[2]}:0", registry="memory", broker="memory")
 
 
@@ -29,6 +31,20 @@ class Greeter:
     async def repeat(self, name: str) -> AsyncIterator[str]:
         for _ in range(3):
             yield await self.work(0)
+
+    async def compute(self, seconds: float) -> str:
+        COUNTS["done"] += 1
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+        return sys.argv[1]
+
+    async def share(self, seconds: float) -> str:
+        """Wait for what all calls share: a database that takes one query at a time."""
+        async with ONE_AT_A_TIME:
+            await anyio.sleep(seconds)
+        COUNTS["done"] += 1
+        return sys.argv[1]
 
     async def counts(self, name: str) -> dict[str, int]:
         return COUNTS

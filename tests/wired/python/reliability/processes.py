@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ PROGRAM = Path(__file__).parent / "greeter.py"
 class Greeter:
     """A running greeter; ``name`` is what it answers."""
 
-    def __init__(self, name: str, host: str) -> None:
+    def __init__(self, name: str, host: str, variables: Mapping[str, str]) -> None:
         self.name = name
-        settings = {key: value for key, value in os.environ.items() if not key.startswith("MICRO_")}
+        settings = {key: value for key, value in os.environ.items() if not key.startswith("MICRO_")} | dict(variables)
         command = [sys.executable, "-u", str(PROGRAM), name, host]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=settings)
 
@@ -54,12 +54,12 @@ class Greeter:
 
 
 @contextmanager
-def greeters(count: int, *, host: str = "127.0.0.1") -> Iterator[list[Greeter]]:
-    """Run that many, started at the same time."""
+def greeters(count: int, *, host: str = "127.0.0.1", **variables: str) -> Iterator[list[Greeter]]:
+    """Run that many, started at the same time, with environment ``variables``."""
     with ExitStack() as stack:
         started = []
         for number in range(count):
-            greeter = Greeter(f"g{number}", host)
+            greeter = Greeter(f"g{number}", host, variables)
             stack.callback(greeter.end)
             started.append(greeter)
         yield [greeter.serving() for greeter in started]

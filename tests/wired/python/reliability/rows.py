@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from . import calls, many_nodes
+from . import calls, many_nodes, overload
 from .liars import LIES
 from .row import Row
 
@@ -61,6 +61,21 @@ ROWS = (
             measure=partial(calls.lies, lie=lie),
         )
         for lie in LIES
+    ),
+    *(
+        Row(
+            kind="overload",
+            fault=f"3 × what a handler that computes for 5 ms can do, from {callers} callers with a timeout of 1 s",
+            goal="goodput ≥ 80 % of capacity; 0 failed from 1 s after",
+            measure=partial(overload.overloaded, endpoint="Greeter.Compute", callers=callers),
+        )
+        for callers in (1, 20)
+    ),
+    Row(
+        kind="overload",
+        fault="3 × what handlers that wait for one another can do, `MICRO_LIMIT_CALLS_IN_PROGRESS=100`",
+        goal="goodput ≥ 80 % of capacity; 0 failed from 1 s after",
+        measure=partial(overload.overloaded, endpoint="Greeter.Share", callers=1, MICRO_LIMIT_CALLS_IN_PROGRESS="100"),
     ),
     Row(
         kind="stopping",
