@@ -25,6 +25,8 @@ the call a moment later; a request that comes in between is never answered (docs
 
 _FRESH_SECONDS = 0.001
 """An idle time in which it need not be looked whether the peer has closed meanwhile."""
+_TURNS = 3
+"""Turns of the loop in which that is noticed: the socket is polled, its task is woken, and reads."""
 
 
 Dialled = TypeVar("Dialled", bound=PooledConnection)
@@ -59,7 +61,7 @@ class HttpChannel(Channel):
     async def call(self, head: Head, id: int, headers: Headers, body: bytes, deadline: float) -> Message:
         pool = self._pool
         connection = None if pool is None else pool.current
-        if connection is None or connection.is_full:
+        if connection is None or connection.is_full or (connection.is_idle and not await self._is_alive(connection)):
             connection = await self._connection(deadline)
         return await connection.call(head, b"%d" % id, headers, body, deadline)
 
@@ -122,15 +124,20 @@ class HttpChannel(Channel):
         return self._pool
 
     async def _is_alive(self, connection: PooledConnection) -> bool:
-        """Give the loop a turn, in which an idle connection that its peer has closed meanwhile is noticed."""
+        """Give the loop some turns, in which an idle connection that its peer has closed meanwhile is noticed.
+
+        Returns whether the connection may be used; others may have taken all its room meanwhile.
+        """
         now = self._connector.driver().time()
-        if not connection.is_shared and now - connection.idle_since > _FRESH_SECONDS:
+        was_idle = connection.is_idle or not connection.is_shared
+        if was_idle and now - connection.idle_since > _FRESH_SECONDS:
             try:
-                await anyio.lowlevel.checkpoint()
+                for _ in range(_TURNS):
+                    await anyio.lowlevel.checkpoint()
             except BaseException:
                 connection.release()
                 raise
-        return not connection.link.lost
+        return not (connection.link.lost or (connection.is_shared and connection.is_full))
 
     def _check_node_stays(self) -> None:
         if self._closed:

@@ -89,6 +89,10 @@ class Http2Client(CallerConnection, PooledConnection):
         return len(self.streams) + len(self._opening)
 
     @property
+    def is_idle(self) -> bool:
+        return not (self.streams or self._opening or self.reserved)
+
+    @property
     def is_full(self) -> bool:
         taken = len(self.streams) + len(self._opening) + self.reserved
         return taken >= self._most_streams or self._is_suspect

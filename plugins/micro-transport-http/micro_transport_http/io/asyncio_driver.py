@@ -146,6 +146,8 @@ class AsyncioLink(asyncio.Protocol, Link):
 
     def forsake(self) -> None:
         """Abandon a connect that was cancelled; uvloop may finish it all the same, and never report its end."""
+        self._out.clear()  # there may be nothing left to write to
+        self._gathered.clear()
         self._links.discard(self)
         if self._transport is not None:
             self.close()
