@@ -35,13 +35,18 @@ def blocks_of() -> Callable[[Path], list[Block]]:
         return [
             Block(
                 found["language"],
-                re.sub(f"^{found['indent']}", "", found["text"], flags=re.MULTILINE),
+                _joined(re.sub(f"^{found['indent']}", "", found["text"], flags=re.MULTILINE), found["language"]),
                 text.count("\n", 0, found.start()) + 1,
             )
             for found in BLOCK.finditer(text)
         ]
 
     return read
+
+
+def _joined(text: str, language: str) -> str:
+    """Return the text of a block; a command that goes on in the next line is one line."""
+    return re.sub(r" *\\\n *", " ", text) if language == "sh" else text
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 import sys
 from pathlib import Path
 from types import CodeType
@@ -19,6 +18,8 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(ROOT.glob("docs/*.md"))
 OF_TESTS = "testing.md"
 """Its blocks are test modules, which test_testing_page.py runs."""
+FOLLOWED = "tls.md"
+"""Its commands belong together: test_tls_page.py gives them in their order."""
 # Written to show where something of the reader's stands: these are what stands there.
 GIVEN = """
 from micro_core import *
@@ -29,14 +30,6 @@ async def ship(event):
 """
 # Commands on those pages that no test of this folder executes, and what does.
 EXECUTED_ELSEWHERE = {
-    **dict.fromkeys(
-        [
-            line
-            for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs/tls.md").read_text(encoding="utf-8"), re.DOTALL)
-            for line in block.splitlines()
-        ],
-        "by test_tls_page.py",
-    ),
     "python tests/packaging/installed_is_ours.py dist micro-core micro-registry-mdns": "by nox after each installation",
 }
 
@@ -66,7 +59,7 @@ async def execute(codes: list[CodeType], names: dict[str, Any]) -> None:
                 await result
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != FOLLOWED], ids=lambda page: page.name)
 def test_commands_on_the_page_are_executed_somewhere(page: Path, blocks_of: Any) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     commands = [line for block in blocks_of(page) if block.language == "sh" for line in block.text.splitlines()]
