@@ -134,7 +134,7 @@ def _propagable(key: str) -> bytes:
 
 
 service_state: ContextVar[Any] = ContextVar("micro_service_state", default=None)
-"""What the lifespan of the service has yielded whose tasks see this; services set it."""
+"""What the service's lifespan has yielded, in all of the service's tasks; services set it."""
 
 _current: ContextVar[Context | None] = ContextVar("micro_context", default=None)
 

@@ -1,4 +1,4 @@
-"""Who follows a registry for as long as it runs: across every break of a watch, and without a gap."""
+"""Following a registry: a watch that is begun again whenever it breaks, without a gap in what is told."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Follower:
         self._known: dict[tuple[str, str], Record] = {}
         """By service and node id, with that node alone."""
         self._stale: set[tuple[str, str]] = set()
-        """Those known from before a break that the new watch has not told of yet."""
+        """Nodes known from before a break that the new watch has not confirmed yet."""
         self._syncing = True
         self._failures = 0
 

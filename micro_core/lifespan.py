@@ -1,4 +1,4 @@
-"""What goes round the life of a service, and how that sees the service."""
+"""Lifespans: contexts that are open while a service runs, and the view that they have of it."""
 
 from __future__ import annotations
 

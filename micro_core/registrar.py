@@ -1,4 +1,4 @@
-"""Who keeps records in a registry: announced, renewed, and announced again when the registry has lost them."""
+"""Keeping records in a registry: announced, renewed, and announced again when the registry has lost them."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class Registrar:
 
 
 class Kept:
-    """A record that is to be in the registry, and how that goes."""
+    """A record that is to be in the registry, and the state of its registration."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -233,9 +233,9 @@ class Kept:
         self.due = anyio.Event()
         """Set when there is no time to wait for the interval."""
         self.failures = 0
-        """Tries in a row that failed; none: it is registered."""
+        """Consecutive failures; 0: it is registered."""
         self.losses = 0
-        """How often it was lost since it was last renewed by the clock."""
+        """Losses since it was last renewed on schedule."""
         self.keeping = False
         self.contested = False
 

@@ -22,7 +22,7 @@ OnEvent: TypeAlias = Callable[[str, Message, Context], Awaitable[None]]
 
 
 class HandlerKind(StrEnum):
-    """Which side of a call is a stream."""
+    """Which sides of a call are streams."""
 
     UNARY = "unary"
     SERVER_STREAM = "server-stream"

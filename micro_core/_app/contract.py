@@ -127,5 +127,5 @@ _IDLE_STEPS = (
     "ASYNC_GEN_WRAP CACHE CALL CALL_INTRINSIC_1 COPY COPY_FREE_VARS LOAD_COMMON_CONSTANT LOAD_CONST LOAD_GLOBAL NOP "
     "POP_TOP PRECALL PUSH_NULL RAISE_VARARGS RERAISE RESUME RETURN_CONST RETURN_GENERATOR RETURN_VALUE"
 )
-"""The instructions of a function that has no branch and reads none of its arguments, in CPython 3.11 to 3.14."""
+"""Bytecode of a function without branches that reads none of its arguments, in CPython 3.11 to 3.14."""
 _IDLE = frozenset(_IDLE_STEPS.split())

@@ -78,7 +78,7 @@ class LateBroker:
 
 
 class _Opening:
-    """One time that the broker was opened, and what came of it."""
+    """One attempt to open the broker, and its result."""
 
     def __init__(self) -> None:
         self.broker: Broker | None = None

@@ -165,7 +165,7 @@ def ended_without_reply(endpoint: ContractEndpoint, service: str) -> ProtocolErr
 
 
 class _Sending:
-    """Sends what an iterator gives, beside whoever receives the answers."""
+    """Sends the items of an iterator while another task receives the answers."""
 
     def __init__(self, stream: ClientStream[Any], requests: AsyncIterable[object]) -> None:
         self._stream = stream

@@ -27,9 +27,9 @@ from micro_core.selector import Selector
 __all__ = ["AttemptRules", "Attempts", "TargetedAttempt"]
 
 ATTEMPTS_AT_ONE_NODE = 3
-"""How often a call that was not executed is tried where there is no other node, the first time included."""
+"""Attempts of a call that was not executed where there is no other node, the first included."""
 SLOWER = 1.5
-"""How much longer than its endpoint was seen to take an attempt gets at least."""
+"""The shortest time of an attempt, as a multiple of the longest that its endpoint was seen to take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class AttemptRules:
     now: Callable[[], float]
     random: Callable[[], float]
     probe: Callable[[NodeList, Target], None]
-    """Finds out beside the calls whether a node that was left out answers again."""
+    """Probes an ejected node, beside the calls."""
     service: str = ""
     """The proxy that gets all calls."""
     follows_registry: bool = True
@@ -55,7 +55,7 @@ class Coding(Protocol):
     """How the values of an endpoint are coded, and how long it takes."""
 
     slowest: float
-    """Seconds that it took to answer at most, lately."""
+    """The longest time that an answer took lately, in seconds."""
 
 
 class TargetedAttempt(Attempt):
@@ -85,11 +85,11 @@ class Attempts:
     """
 
     stream_deadline = math.inf
-    """Until when the stream may last whose opening this is."""
+    """Where a stream is being opened: when that stream has to end."""
     pause = 0.0
     """Seconds to wait before the next attempt."""
     has_token = False
-    """Whether a retry is paid for."""
+    """Whether a token of the budget was taken for the next retry."""
     _tried: tuple[str, ...] = ()
     _failures: tuple[str, ...] = ()
     _last: MicroError | None = None
@@ -283,7 +283,7 @@ class Attempts:
     def _goes_on(self, verdict: Verdict) -> bool:
         """Tell whether there is another attempt: where nothing was executed at every node, else as often as allowed.
 
-        What nobody had work with is free, as long as there is a node that is not left out.
+        What nobody had work with is free, as long as there is a node that is not ejected.
         """
         tried, nodes = len(self._tried), len(self.nodes)
         match verdict:

@@ -20,11 +20,11 @@ __all__ = ["Discovery"]
 log = logging.getLogger("micro.client")
 
 ANSWER_SECONDS = 5.0
-"""How long a registry may take to tell what there is, until that is an error of its own."""
+"""Seconds that a registry may take to list what there is; beyond that it counts as failed."""
 DEPARTED_SECONDS = 60.0
-"""How long a node at whose address another service answered is none, unless it is announced anew."""
+"""Seconds for which a node is not called after another service answered at its address, unless announced anew."""
 NAMES_SECONDS = 0.5
-"""How long an error may take to find out which services there are."""
+"""Seconds that an error may spend on listing the services there are."""
 
 
 class Discovery:

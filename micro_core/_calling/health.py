@@ -8,12 +8,12 @@ from collections.abc import Callable
 __all__ = ["FIRST_EJECTION", "LONGEST_EJECTION", "Health"]
 
 FIRST_EJECTION = 0.25
-"""Seconds that a node is left out for the first time; doubled each time that it fails again."""
+"""Seconds of a node's first ejection; doubled each time that it fails again."""
 
 LONGEST_EJECTION = 30.0
 JITTER = 0.2
 FAILURES_IN_A_ROW = 2
-"""Attempts that were reset, not answered or answered with nonsense until a node is left out."""
+"""Consecutive attempts that were reset, unanswered or answered with nonsense, until a node is ejected."""
 
 
 class Health:
@@ -29,16 +29,16 @@ class Health:
         self.failures = 0
         self.ejections = 0
         self.until = 0.0
-        """On the caller's clock: left out until then; 0 where it is not."""
+        """When the ejection ends, on the caller's clock; 0 where there is none."""
         self.probing = False
 
     @property
     def ejected(self) -> bool:
-        """Tell whether the node is left out, be it probed meanwhile or not."""
+        """Tell whether the node is ejected; one that is being probed (half-open) still is."""
         return self.until > 0
 
     def succeeded(self) -> bool:
-        """Note an answer; return whether the node was left out until now."""
+        """Note an answer; return whether the node was ejected until now."""
         was_ejected = self.ejected
         if self.probing:
             self.failures = FAILURES_IN_A_ROW - 1
@@ -48,9 +48,9 @@ class Health:
         return was_ejected
 
     def failed(self, refused: bool, now: float, random: Callable[[], float], may_eject: bool) -> bool:
-        """Note a failure; return whether the node is left out from now on.
+        """Note a failure; return whether the node is ejected from now on.
 
-        Where nobody listens, there is no doubt: it is left out at once. ``may_eject`` is about all other evidence.
+        Where nobody listens, there is no doubt: it is ejected at once. ``may_eject`` is about all other evidence.
         """
         self.failures += 1
         if self.probing:

@@ -1,4 +1,4 @@
-"""The nodes of one service, ready to pick from: the registry's records, less what is filtered and what is left out."""
+"""The nodes of one service, ready to pick from: the registry's records, less filtered and ejected ones."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class NodeList:
         self._ready: tuple[Node, ...] | None = None
         """The candidates of a call without filters, until something changes."""
         self._healthy: dict[str, tuple[Node, ...]] = {}
-        """Of each version those that are not left out, until something changes."""
+        """Of each version those that are not ejected, until something changes."""
         self.next_due = math.inf
         """When the next node is to be probed, on the client's clock."""
         self.is_lone = True
@@ -109,7 +109,7 @@ class NodeList:
 
     def __repr__(self) -> str:
         ejected = sum(target.health.ejected for target in self._targets.values())
-        return f"<NodeList {self.service}: {len(self)} nodes, {ejected} left out>"
+        return f"<NodeList {self.service}: {len(self)} nodes, {ejected} ejected>"
 
     def apply(self, change: Change) -> None:
         """Take one event of a watch; a fresh announcement clears what was held against a node.
@@ -177,7 +177,7 @@ class NodeList:
         self.next_due = min((t.health.until for t in self._targets.values() if t.health.ejected), default=math.inf)
 
     def candidates(self, filters: Sequence[Filter], tried: Collection[str] = ()) -> tuple[Node, ...]:
-        """Return the nodes to choose from, none where no node fits; those left out come where there are no others.
+        """Return the nodes to choose from, none where no node fits; ejected ones come where there are no others.
 
         Nodes whose ids are ``tried`` come only where all were. Every filter is asked anew.
         """
@@ -194,7 +194,7 @@ class NodeList:
         return untried or tuple(node for node in self._fitting(records) if node.id not in tried) or ready
 
     def due(self, now: float) -> list[Target]:
-        """Return the nodes that were left out long enough, for the client to probe each of them."""
+        """Return the ejected nodes whose time is over, for the client to probe each of them."""
         due = [target for target in self._targets.values() if target.health.due(now)]
         for target in due:
             target.health.probe()
@@ -202,7 +202,7 @@ class NodeList:
         return due
 
     def has_healthy_besides(self, tried: Collection[str]) -> bool:
-        """Tell whether there is a node that is neither left out nor ``tried``."""
+        """Tell whether there is a node that is neither ejected nor ``tried``."""
         return any(not target.health.ejected and id not in tried for id, target in self._targets.items())
 
     def _work_out(self, records: Sequence[Record]) -> tuple[Node, ...]:
@@ -217,7 +217,7 @@ class NodeList:
         return tuple(nsmallest(self._aperture.size, nodes, key=lambda node: self._targets[node.id].rank))
 
     def _healthy_of(self, record: Record) -> tuple[Node, ...]:
-        """Return those nodes of a record that are not left out; remembered for the records as the registry has them."""
+        """Return those nodes of a record that are not ejected; remembered for the records as the registry has them."""
         whole = self._records.get(record.version) is record
         healthy = self._healthy.get(record.version) if whole else None
         if healthy is None:
@@ -256,7 +256,7 @@ class NodeList:
         """Note that a node did not answer, or nonsense; leave it out where it failed too often.
 
         The only node never is. Where nobody listens, or who listens is stopping (``refused``), as many as it takes
-        are left out; by all other evidence never more than half of them, for the fault may be on our side.
+        are ejected; by all other evidence never more than half of them, for the fault may be on our side.
         """
         if len(self._targets) < 2:
             return

@@ -15,7 +15,7 @@ __all__ = ["ARGUMENTS", "Argument", "defaults_of"]
 
 
 class Argument(msgspec.Struct, frozen=True, kw_only=True):
-    """An argument of ``make_…``: what it is where nobody says anything, and the settings that say it."""
+    """An argument of ``make_…``: its default, and the settings that it comes from."""
 
     default: Any
     settings: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PluginQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A plugin that is asked for, and where."""
+    """Which plugin a configuration asks for, and where that was written."""
 
     kind: str
     name: str

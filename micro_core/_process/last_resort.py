@@ -20,7 +20,7 @@ log = logging.getLogger("micro.service")
 AFTER_DRAIN = 5.0
 """Seconds beyond linger and drain time that a stop may take before the process is ended."""
 AT_ONCE = 1.0
-"""Seconds that a second signal leaves to what can be cancelled."""
+"""Seconds after a second signal for what can still be cancelled."""
 STATUS = 1
 """The status of a process that was ended this way: with 0 everything came to its end."""
 

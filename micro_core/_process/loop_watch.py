@@ -21,7 +21,7 @@ __all__ = ["loop_watched"]
 log = logging.getLogger("micro.service")
 
 EVERY = 10.0
-"""Seconds between two warnings: who holds the loop up does so again and again."""
+"""Seconds between two warnings: code that blocks the event loop does so again and again."""
 _LOOPS = ("asyncio", "uvloop", "trio", "anyio")
 """Where the innermost frame is theirs, nothing holds the loop up: the process was not given the processor."""
 

@@ -15,7 +15,7 @@ import sniffio
 __all__ = ["ONE", "stop_signals", "teller"]
 
 ONE = 0.1
-"""Seconds within which a signal that comes again is one: ``timeout`` sends it to the process and to its group."""
+"""Seconds within which the same signal counts once: ``timeout`` sends it to the process and to its group."""
 
 
 def _ignore() -> None:

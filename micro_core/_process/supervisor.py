@@ -41,7 +41,7 @@ class Worker(msgspec.Struct, frozen=True):
 
     number: int
     supervisor: int
-    """A socket that all workers share: what they write says that one serves, its end that the supervisor ended."""
+    """A socket that all workers share: a byte says that one serves, end of file that the supervisor is gone."""
 
     @classmethod
     def of_this_process(cls) -> Worker | None:

@@ -33,11 +33,11 @@ log = logging.getLogger("micro.server")
 CALLS_PER_TURN = 64
 """How many jobs a worker finishes before it lets others have the event loop."""
 TURN_SECONDS = 0.002
-"""How long it takes at most before it does, one job apart: what arrives meanwhile, cancellations among it, is read."""
+"""Seconds after which it yields even so, unless one job takes longer, so that sockets and cancellations are read."""
 KEPT_WORKERS = 16
-"""How many workers stay when they have nothing to do."""
+"""Idle workers that are kept."""
 SHRINK_SECONDS = 1.0
-"""How long the others stay."""
+"""Seconds after which idle workers beyond those end."""
 
 
 class _WorkerTask:
@@ -80,7 +80,7 @@ class AsyncioWorkers(Runner):
         self._closing = False
         self._shrinking: asyncio.TimerHandle | None = None
         self._idle_before: list[_WorkerTask] = []
-        """Who had nothing to do when it was last looked."""
+        """The workers that were idle at the last look."""
 
     def submit(self, job: Job) -> None:
         if not (self._woken or self._at_once == CALLS_PER_TURN) and self._idle and self._begin(job):

@@ -18,7 +18,7 @@ _SECRET = re.compile(
 _OPTION = re.compile(r"([?&,;\s])([^=&?,;\s]*)=([^&]*)")
 _CREDENTIALS = re.compile(r"://.*@", re.DOTALL)
 _WITHOUT_SCHEME = re.compile(r"[^/?@]*:(?!//).*@", re.DOTALL)
-"""``user:password@host``, which nobody who knows the grammar writes, but who thinks of a URL does."""
+"""``user:password@host``: not part of the grammar, but written by people who think of a URL."""
 
 
 def is_secret(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where settings are written: environment, file and code, each with its rank and its name in errors; see `_flags`."""
+"""Where settings are written: environment, file and code, each with its rank and its name in errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ARGUMENTS: Final = {
 
 
 class Rank:
-    """Which source goes before which: the higher."""
+    """The precedence of sources: the higher wins."""
 
     DEFAULT, CODE, FILE, ENVIRONMENT, FLAG = range(5)
 

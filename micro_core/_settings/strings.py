@@ -52,7 +52,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "default"
     """Where it was written, for errors: ``flag --registry``, ``variable MICRO_REGISTRY``, ``default``, …"""
     optional: bool = False
-    """True: left out where it is not installed."""
+    """True: skipped where it is not installed."""
 
     def __hash__(self) -> int:
         return hash((self.kind, self.name, self.distribution, self.addresses, self.path, self.source, self.optional))

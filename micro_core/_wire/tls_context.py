@@ -22,7 +22,7 @@ _PIN: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
 
 class PinMismatch(ssl.SSLError):
-    """The certificate that a peer presented is none of those that are pinned."""
+    """The certificate that a peer presented is not pinned."""
 
 
 def pin_of(text: str) -> bytes:

@@ -590,7 +590,7 @@ async def test_a_stream_that_is_not_answered_in_time_counts_against_its_node() -
             with pytest.raises(Timeout, match="the stream had no answer in time") as raised:
                 await stream.receive()
             await stream.aclose()
-        assert "1 left out" in repr(client._discovery.known["greeter"])
+        assert "1 ejected" in repr(client._discovery.known["greeter"])
     assert raised.value.executed == "maybe"
 
 
@@ -625,7 +625,7 @@ async def test_a_node_that_answers_others_is_not_blamed_for_an_impatient_caller(
             while True:
                 await client.call(hello())
                 await anyio.sleep(0.005)
-        assert "0 left out" in repr(client._discovery.known["greeter"])
+        assert "0 ejected" in repr(client._discovery.known["greeter"])
 
 
 @pytest.mark.parametrize("says", [b"text/html", b"text/plain; charset=utf-8"])

@@ -73,7 +73,7 @@ def test_a_refused_connect_leaves_a_node_out_at_once() -> None:
     nodes = Nodes(3)
     nodes.fail("n1", refused=True)
     assert nodes.ids() == "n0 n2"
-    assert repr(nodes.list) == "<NodeList greeter: 3 nodes, 1 left out>"
+    assert repr(nodes.list) == "<NodeList greeter: 3 nodes, 1 ejected>"
 
 
 def test_one_reset_leaves_no_node_out_and_two_in_a_row_do() -> None:
@@ -350,7 +350,7 @@ def test_the_budget_lets_one_frozen_node_of_three_be_retried() -> None:
     for call in range(500 * 20):
         now = call / 500
         budget.earn()
-        if 10 < now < 11 and call % 3 == 0:  # a second of attempt timeouts until the node is left out
+        if 10 < now < 11 and call % 3 == 0:  # a second of attempt timeouts until the node is ejected
             refused += not budget.spend()
     assert refused == 0
 

@@ -14,7 +14,7 @@ from msgspec import inspect
 __all__ = ["Fault", "Faults", "faults_of"]
 
 LARGEST = 16 * 1024
-"""Bytes of the largest document that is looked through; of a larger one the first fault is told."""
+"""Bytes of the largest document that is searched; of a larger one only the first fault is told."""
 MOST = 20
 """Faults that are looked for."""
 SHOWN = 5
@@ -89,7 +89,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 class _Enough(Exception):
-    """As many faults are found as anybody reads."""
+    """Raised to end the search: enough faults were found."""
 
 
 class _Search:

@@ -18,7 +18,7 @@ __all__ = ["MAX_DEPTH", "json_reader"]
 Read = TypeVar("Read")
 
 MAX_DEPTH = 128
-"""How deep arrays and objects may nest."""
+"""The deepest nesting of arrays and objects that is read."""
 
 _LONG = 4096
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")

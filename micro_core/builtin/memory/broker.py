@@ -27,7 +27,7 @@ __all__ = ["MemoryBroker", "make_broker"]
 log = logging.getLogger("micro.broker.memory")
 
 CLOSING_SECONDS = 5.0
-"""How long closing waits for the outbox."""
+"""Seconds that closing waits for the outbox."""
 
 FLUSH_MARGIN = 0.05
 """Seconds before the caller's scope ends at which `MemoryBroker.flush` returns what is left."""

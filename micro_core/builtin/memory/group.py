@@ -15,7 +15,7 @@ __all__ = ["Group", "Letter", "Member"]
 
 
 class Sender(Protocol):
-    """Whose outbox a message lies in."""
+    """The publisher whose outbox holds a message."""
 
     def settle(self, letter: Letter, outcome: Settled | None) -> None:
         """Take a message out of the outbox: it was settled, or (None) dropped because nobody is left."""

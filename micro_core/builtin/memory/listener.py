@@ -15,7 +15,7 @@ __all__ = ["MemoryConnection", "MemoryListener"]
 
 
 class Addresses(Protocol):
-    """Who gives out the addresses of a network."""
+    """Gives out the addresses of a network."""
 
     def bind(self, address: str, listener: MemoryListener) -> str:
         """Give out an address, and return it."""
@@ -80,7 +80,7 @@ class MemoryListener(Listener):
 
 
 class MemoryConnection:
-    """What lies between one channel, or one stream, and a listener."""
+    """A connection between one channel, or one stream, and a listener."""
 
     def __init__(self, listener: MemoryListener, remote: str) -> None:
         self.listener = listener
@@ -88,7 +88,7 @@ class MemoryConnection:
         self.in_flight = 0
         self.lost = ""
         self.losing: set[Callable[[str], None]] = set()
-        """What to tell when the connection is lost."""
+        """Called when the connection is lost."""
 
     def lose(self, reason: str) -> None:
         """Break off, with everything that is in flight."""

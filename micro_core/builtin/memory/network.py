@@ -33,7 +33,7 @@ class MemoryNetwork:
         self.groups: list[Group] = []
         self._ports = count(FIRST_PORT)
         self._contexts = 0
-        """How many contexts have it current."""
+        """The number of contexts in which it is the current one."""
 
     @staticmethod
     def join() -> MemoryNetwork:

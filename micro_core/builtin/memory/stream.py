@@ -17,11 +17,11 @@ __all__ = ["MemoryStream", "Pipe", "joined", "size_of", "size_of_headers"]
 
 MESSAGES_KEPT = 16
 BYTES_KEPT = 256 * 1024
-"""What a sender may be ahead of its receiver, together with `MESSAGES_KEPT`; one message always fits."""
+"""Backpressure: the bytes by which a sender may be ahead, with `MESSAGES_KEPT`; one message always fits."""
 
 
 class Pipe:
-    """Messages from one sender to one receiver, who is never more than a little behind."""
+    """A bounded queue of messages from one sender to one receiver: the sender waits while it is full."""
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()

@@ -119,7 +119,7 @@ class _UnaryRequest(Request):
 
 
 class MemoryChannel(Channel):
-    """The way to one node."""
+    """A channel to one node."""
 
     def __init__(self, network: MemoryNetwork, address: str, closing: Callable[[MemoryChannel], None]) -> None:
         self._network = network

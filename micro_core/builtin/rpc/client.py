@@ -51,18 +51,18 @@ __all__ = ["RpcClient"]
 log = logging.getLogger("micro.client")
 
 PROBE_SECONDS = 1.0
-"""How long a node that was left out may take to answer whether it is well."""
+"""Seconds that an ejected node may take to answer a probe."""
 CLOCK_SECONDS = 0.05
-"""How far apart two timers that are due at one moment may fire."""
+"""Seconds by which two timers that are due at the same moment may fire apart."""
 ROUTES_KEPT = 4096
-"""How many endpoints have their coding kept; a gateway that calls whatever it is told to would fill memory."""
+"""Endpoints whose coding is cached; a gateway that calls whatever it is told to would fill memory."""
 
 
 SET_BY_THE_CLIENT = frozenset(
     b"Accept Connection Content-Length Content-Type Host Micro-Cancel Micro-Endpoint Micro-Error Micro-Id Micro-Method "
     b"Micro-Service Micro-Stream Micro-Topic Timeout Transfer-Encoding Upgrade".split()
 )
-"""What metadata of a call cannot say (docs/wire.md §3.1)."""
+"""Headers that metadata of a call cannot set (docs/wire.md §3.1)."""
 
 
 @hookimpl
@@ -291,7 +291,7 @@ class RpcClient(Caller):
         self._tasks.start_soon(self._probe, nodes, target)
 
     async def _probe(self, nodes: NodeList, target: Target) -> None:
-        """Ask a node that was left out for its health: any answer brings it back, and no call is risked for it."""
+        """Probe an ejected node (half-open): any answer brings it back, and no call is risked for it."""
         call, now = Call(nodes.service, "Debug.Health", None, Any), self._now()
         deadline = now + PROBE_SECONDS
         attempts = Attempts(self._rules, call, nodes, now, deadline, {}, self._route(call), b"", False)

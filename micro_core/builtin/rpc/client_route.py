@@ -13,7 +13,7 @@ from micro_core.transport import Head
 __all__ = ["FADING", "FramedHead", "Route", "route_of"]
 
 FADING = 0.99
-"""What is left of the longest time with each answer that took less: a third after a hundred."""
+"""Decay of the longest time with each answer that took less: to a third after a hundred."""
 
 
 class FramedHead(Head):
@@ -43,7 +43,7 @@ class Route:
         self.opening = b"{}" if codec.content_type == "application/json" else b""
         """The body of a stream's first message, which servers throw away (docs/wire.md §3.4)."""
         self.slowest = 0.0
-        """Seconds that the endpoint took to answer at most; what was long ago counts for less."""
+        """The longest time of an answer, in seconds; it decays, so that old answers count for less."""
 
     def head(self, node: Node) -> FramedHead:
         """Return the constant headers of requests to ``node``: a legacy one gets an envelope (docs/wire.md §3.6)."""

@@ -24,7 +24,7 @@ END: Headers = {b"Micro-Error": EOS}
 
 
 class StreamLife:
-    """Lets node list and selector know whether a stream was answered, and how it ended; each is told once."""
+    """Reports to node list and selector, once each, whether a stream was answered and how it ended."""
 
     def __init__(self, attempt: TargetedAttempt, selector: Selector, now: Callable[[], float], opened: float) -> None:
         self._attempt = attempt

@@ -1,4 +1,4 @@
-"""One request under way on the server, behind a fence: whatever a handler does, its neighbours go on."""
+"""One request under way on the server, isolated: whatever its handler does, other requests go on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTHING: Headers = {}
 
 
 class Counting(Protocol):
-    """Whoever handed a request over, and counts those that are under way."""
+    """The owner of a request, which counts those under way."""
 
     service: str
     now: Callable[[], float]

@@ -22,7 +22,7 @@ from micro_core.transport import Head, Request, Stream
 __all__ = ["LeftStream", "RefusedStream", "StreamExchange"]
 
 ENDING_SECONDS = 1.0
-"""How long the last message of a stream may take to leave when the handler was cut short."""
+"""Seconds for sending the last message of a stream whose handler was cancelled."""
 
 
 class _Requests:

@@ -21,19 +21,19 @@ MEMORY_SECONDS = 10.0
 """After this time a latency counts for a third of what it did."""
 
 FAILURE_SECONDS = 1.0
-"""What an attempt without an answer counts for at least, however soon it failed."""
+"""The least latency, in seconds, that an unanswered attempt counts as, however soon it failed."""
 
 CLEARLY = 0.7
-"""What a node must cost of another's cost to be better; what is nearer to it is a matter of chance."""
+"""The ratio of costs below which a node is clearly better; anything nearer is chance."""
 
 ALIKE_SECONDS = 0.002
-"""Latencies below this one count as this one: between them it is the machine that makes the difference."""
+"""Latencies below this one count as this one: differences among them are the machine's noise."""
 
 NODES_KEPT = 4096
 
 
 class _Load:
-    """What is known of a node."""
+    """The load of one node, as far as this client knows."""
 
     __slots__ = ("at", "before", "latency", "outstanding")
 
@@ -41,7 +41,7 @@ class _Load:
         self.outstanding = 0
         self.latency = 0.0
         self.before = (0.0, 0.0)
-        """What was measured the last two times: slow is who was so three times in a row, once is chance."""
+        """The last two measurements: a node is slow after three slow answers in a row, once is chance."""
         self.at = -math.inf
 
     def latency_at(self, now: float) -> float:

@@ -19,7 +19,7 @@ HIGH_WATER = 64 * 1024
 
 
 class Owner(Protocol):
-    """What a link hands the received bytes to; asyncio would call it a protocol."""
+    """The receiver of a link's bytes; asyncio would call it a protocol."""
 
     def received(self, data: bytes) -> None:
         """Take bytes that the peer sent."""

@@ -21,10 +21,10 @@ __all__ = ["HttpRequest", "ServerConnection"]
 _logger = logging.getLogger("micro.transport.http")
 
 _LINGER_SECONDS = 2.0
-"""How long a refused peer has to read why."""
+"""Seconds that a refused peer has to read the reason."""
 
 _SLICE = 64 * 1024
-"""What is parsed before it is asked again whether to go on reading."""
+"""Bytes that are parsed at a time, before backpressure is looked at again."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSING_ANSWER = ANSWER + b"Connection: close\r\n"
