@@ -12,7 +12,6 @@ import anyio
 
 from micro_core.errors import ConfigError, RegistryError
 from micro_core.follower import Follower
-from micro_core.interfaces import changes
 from micro_core.registry import Change, ChangeKind, Node, Record, Registry
 from micro_core.tasks import OwnedTasks
 
@@ -175,6 +174,8 @@ class Registrar:
 
     async def _follow_network(self) -> None:
         """Register what is told by an address that has changed at once, where the system tells of it."""
+        from micro_core.interfaces import changes  # sockets, which whoever imports the core asks for later
+
         async with aclosing(changes()) as told:
             async for _ in told:
                 for kept in set(self._kept.values()):
