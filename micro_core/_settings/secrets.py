@@ -16,9 +16,9 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _OPTION = re.compile(r"([?&,;\s])([^=&?,;\s]*)=([^&]*)")
-_CREDENTIALS = re.compile(r"://.*@", re.DOTALL)
-_WITHOUT_SCHEME = re.compile(r"[^/?@]*:(?!//).*@", re.DOTALL)
-"""``user:password@host``: not part of the grammar, but written by people who think of a URL."""
+_CREDENTIALS = re.compile(r"://.*", re.DOTALL)
+_WITHOUT_SCHEME = re.compile(r"(?<![^/?@])[^/?@]*:(?!//).*", re.DOTALL)
+"""``user:password`` before an ``@``: not part of the grammar, but written by people who think of a URL."""
 
 
 def is_secret(name: str) -> bool:
@@ -38,7 +38,8 @@ def hide_in_mapping(values: Mapping[str, str]) -> dict[str, str]:
 
 def hide_in_text(text: str) -> str:
     """Return 200 characters of a configuration string, well-formed or not, without anything that may be a secret."""
-    shown = _CREDENTIALS.sub(f"://{HIDDEN}@", _WITHOUT_SCHEME.sub(f"{HIDDEN}@", text))
+    before, at, after = text.rpartition("@")  # once, for the expressions to take time in proportion to the text
+    shown = _CREDENTIALS.sub(f"://{HIDDEN}", _WITHOUT_SCHEME.sub(HIDDEN, before)) + at + after
     return _OPTION.sub(_hide_option, f" {shown}")[1:201]
 
 
