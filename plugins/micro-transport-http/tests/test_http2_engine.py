@@ -269,6 +269,7 @@ def test_a_cancelled_call_is_given_up_at_whatever_moment_and_counts_until_it_has
     calling.received(here.take())
     for _ in range(10):
         calls = [calling._send(HEAD, {}, b"x", float("inf")) for _ in range(10)]
+        meet(calling, there, serving, here)
         for call in calls:
             calling.forget(call)
         meet(calling, there, serving, here)
@@ -277,6 +278,21 @@ def test_a_cancelled_call_is_given_up_at_whatever_moment_and_counts_until_it_has
     for request in held:
         request.respond(ANSWER, {}, b"for nobody")
     assert (serving.running, serving._bodies.held, here.take()) == (0, 0, b"")
+
+
+def test_calls_that_are_cancelled_in_the_segment_that_brought_them_are_never_handed_on() -> None:
+    held: list[Any] = []
+    (calling, there), (serving, here) = client(), server(held.append, calls=100)
+    meet(calling, there, serving, here)
+    for size in (1, 20_000):
+        calls = [calling._send(HEAD, {}, b"x" * size, float("inf")) for _ in range(90)]
+        for call in calls:
+            calling.forget(call)
+        calling._send(HEAD, {}, b"wanted", float("inf"))
+        serving.received(there.take())
+        here.take()
+    assert [request.body for request in held] == [b"wanted"] * 2
+    assert (serving.running, serving._bodies.held) == (2, 12)
 
 
 def test_bytes_of_requests_that_are_not_answered_are_bounded_and_all_get_their_turn() -> None:

@@ -183,6 +183,7 @@ class ServerConnection:
         request.connection = self
         request.key = key
         request.peer = self._peer
+        request.received_at = self._driver.time()
         request.is_last = request.is_bodiless = False
         return request
 

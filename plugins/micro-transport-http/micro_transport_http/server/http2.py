@@ -66,6 +66,9 @@ class Http2Server(ListenerConnection):
             link, reader, BlockWriter(_OK), own, window=LISTENER_WINDOW, headers=limits.headers, time=driver.time
         )
         self.driver = driver
+        self.now = driver.time()
+        self._new: list[ConnectionRequest] = []
+        """What has come with the bytes at hand: what they also give up is never handed on."""
         self.remote = link.remote
         self._link = link
         self._receive = receive
@@ -90,7 +93,7 @@ class Http2Server(ListenerConnection):
         """Take bytes of the peer."""
         if self.is_over:
             return
-        now = self.driver.time()
+        now = self.now = self.driver.time()
         self._silence.broken(now)
         if self._preface:
             size = min(len(data), len(self._preface))
@@ -103,6 +106,8 @@ class Http2Server(ListenerConnection):
                 return
             self._head_since = None
         self.receive(data)
+        if self._new:
+            self._hand_on()
         if not self.is_in_block:
             self._head_since = None
         elif self._head_since is None:
@@ -184,10 +189,7 @@ class Http2Server(ListenerConnection):
         request = self.streams[stream] = Http2Request(self, stream, headers, body, is_complete=True)
         self.running += 1
         self._bodies.held += len(body)
-        try:
-            self._receive(request)
-        except Exception as error:
-            self._receiver_failed(error)
+        self._new.append(request)
         return True
 
     def on_start(self, stream: int, start: Start, headers: Headers, *, ends: bool) -> None:
@@ -226,14 +228,24 @@ class Http2Server(ListenerConnection):
         self.hand(request)
 
     def hand(self, request: ConnectionRequest) -> None:
-        try:
-            self._receive(request)
-        except Exception as error:
-            self._receiver_failed(error)
+        self._new.append(request)
 
-    def _receiver_failed(self, error: Exception) -> None:
-        _logger.error("the receiver of requests failed", exc_info=error)
-        self._link.close()
+    def _hand_on(self) -> None:
+        """Let the server have what has come, all of it read before the first is begun."""
+        new, self._new = self._new, []
+        for request in new:
+            if request.connection is None:
+                continue
+            request.is_handed_on = True
+            try:
+                self._receive(request)
+            except Exception:
+                _logger.exception("the receiver of requests failed")
+                self._link.close()
+
+    def withdraw(self, request: Http2Request) -> None:
+        self.running -= 1
+        self._release(len(request.body))
 
     def collect(self, request: Http2Request, data: bytes) -> None:
         parts = request.parts
@@ -267,6 +279,7 @@ class Http2Server(ListenerConnection):
         request = StreamRequest(headers, b"", local=self.local, remote=self.remote)
         request.peer = self.peer_names
         request.connection = self
+        request.received_at = self.now
         request.is_bodiless = False
         opened = Http2ServerStream(self, request, stream, self._limits)
         request.stream = opened

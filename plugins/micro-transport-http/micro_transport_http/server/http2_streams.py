@@ -34,6 +34,8 @@ class ListenerConnection(Connection[Any]):
     """Those that the caller was verified by."""
     most_body: int
     """Bytes of a request."""
+    now: float
+    """When the bytes at hand were read."""
 
     @abstractmethod
     def complete(self, request: Http2Request) -> None:
@@ -48,8 +50,12 @@ class ListenerConnection(Connection[Any]):
         """Forget a body that is not all here, and never will be."""
 
     @abstractmethod
+    def withdraw(self, request: Http2Request) -> None:
+        """Forget a request that is all here, and was given up before it was handed on."""
+
+    @abstractmethod
     def hand(self, request: ConnectionRequest) -> None:
-        """Let the server have a request."""
+        """Let the server have a request, once all bytes at hand are read."""
 
     @abstractmethod
     def answer(self, request: Http2Request, head: Head, headers: Headers, body: bytes) -> None:
@@ -75,7 +81,9 @@ class Http2Request(StreamState, ConnectionRequest):
         self.connection = self.server = server
         self.id = id
         self.peer = server.peer_names
+        self.received_at = server.now
         self.has_ended = self.is_complete = is_complete
+        self.is_handed_on = False
         self.is_bodiless = False
 
     def arrived(self, data: bytes) -> None:
@@ -88,6 +96,8 @@ class Http2Request(StreamState, ConnectionRequest):
     def was_reset(self, code: int, why: str) -> None:
         if not self.is_complete:
             self.server.drop(self)
+        elif not self.is_handed_on:
+            self.server.withdraw(self)
         self.give_up()
 
     def respond(self, head: Head, headers: Headers, body: bytes) -> None:

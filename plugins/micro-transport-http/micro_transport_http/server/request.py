@@ -22,10 +22,12 @@ class Answering(Protocol):
 class ConnectionRequest(Request):
     """A request that knows which connection its answer goes to."""
 
-    __slots__ = ("connection", "is_bodiless", "key")
+    __slots__ = ("connection", "is_bodiless", "is_handed_on", "key")
 
     connection: Answering | None
     """Where the answer goes; none when it was given, or nobody is there to take it."""
+    is_handed_on: bool
+    """The server has it, and will answer."""
     is_bodiless: bool
     """Its answer must not have a body."""
     key: bytes
