@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+import anyio
+
 from micro_core.errors import ConfigError
 from micro_core.message import Delivery, Headers, Metadata, canonical
 
@@ -85,6 +87,14 @@ class Context:
         """What the service's lifespan has yielded, ``Service(lifespan=…)``; None without one."""
         return service_state.get()
 
+    @property
+    def stopping(self) -> anyio.Event:
+        """Set as soon as the server that handles this request begins to stop: `is_set` tells, `wait` waits for it.
+
+        What can end early, an endless stream above all, ends then; where nobody tells, it is never set.
+        """
+        return server_stopping.get() or anyio.Event()
+
     def propagate(self, key: str, value: str | None = None) -> None:
         """Have nested calls carry on the header ``key``: with ``value``, or as this request has it (absent: nothing).
 
@@ -135,6 +145,9 @@ def _propagable(key: str) -> bytes:
 
 service_state: ContextVar[Any] = ContextVar("micro_service_state", default=None)
 """What the service's lifespan has yielded, in all of the service's tasks; services set it."""
+
+server_stopping: ContextVar[anyio.Event | None] = ContextVar("micro_server_stopping", default=None)
+"""Set when the server stops whose tasks see this; servers set it (`context.stopping`)."""
 
 _current: ContextVar[Context | None] = ContextVar("micro_context", default=None)
 

@@ -30,3 +30,7 @@ class Runner(ABC):
     @abstractmethod
     def submit(self, job: Job) -> None:
         """Run ``job`` soon."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Cancel what runs, and wait for it, bounded in time. Nothing is run any more. Closing twice is fine."""

@@ -59,6 +59,9 @@ class _TaskEach(Runner):
     def submit(self, job: Job) -> None:
         self._tasks.start_soon(self._run, job)
 
+    async def aclose(self) -> None:
+        await self._tasks.aclose()
+
     async def _run(self, job: Job) -> None:
         with anyio.CancelScope(deadline=job.deadline) as scope:
             job.waits(scope)

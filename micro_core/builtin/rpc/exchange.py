@@ -34,6 +34,8 @@ class Counting(Protocol):
     service: str
     now: Callable[[], float]
     """The clock of the deadlines."""
+    ending: bool
+    """Whatever is cancelled now is, because the server stops."""
 
     def finished(self) -> None:
         """Count down a request."""
@@ -46,7 +48,7 @@ class Fence:
     who is served under overload is served in time (docs/server.md, Overload), nor when the caller has given it up.
     """
 
-    __slots__ = ("deadline", "dispatcher", "is_given_up", "latest", "request", "scope", "started")
+    __slots__ = ("deadline", "dispatcher", "is_given_up", "is_stopped", "latest", "request", "scope", "started")
 
     def __init__(self, dispatcher: Counting, request: Request, deadline: float, latest: float = math.inf) -> None:
         self.dispatcher = dispatcher
@@ -55,12 +57,12 @@ class Fence:
         self.latest = latest
         self.scope: anyio.CancelScope | None = None
         self.started = False
-        self.is_given_up = False
+        self.is_given_up = self.is_stopped = False
         request.abandon = self.give_up
 
     def waits(self, scope: anyio.CancelScope) -> None:
         self.scope = scope
-        if self.is_given_up:
+        if self.is_given_up or self.is_stopped:
             scope.cancel()
 
     def give_up(self) -> None:
@@ -69,8 +71,16 @@ class Fence:
         if self.scope is not None:
             self.scope.cancel()
 
+    def stop(self) -> None:
+        """Cancel it, since the server stops."""
+        self.is_stopped = True
+        if self.scope is not None:
+            self.scope.cancel()
+
     def check_is_wanted(self) -> None:
         """Raise `Unavailable` where the request is not to begin any more."""
+        if self.is_stopped:
+            raise Unavailable(f"{self.dispatcher.service} is stopping: try another node", executed=Executed.NO)
         if self.is_given_up:
             raise Unavailable("the caller gave it up before its turn came", executed=Executed.NO)
         if self.latest != math.inf and self.dispatcher.now() > self.latest:
@@ -102,9 +112,13 @@ class Fence:
             self._keep_inside(error)
             error.executed = Executed.YES if self.started else Executed.NO
             return error_to_wire(error, service)
-        if isinstance(error, anyio.get_cancelled_exc_class()) and self.scope is not None and self.scope.cancel_called:
-            text = f"{service} did not finish before the deadline of the call"
-            return error_to_wire(Timeout(text, executed=Executed.MAYBE), service)
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            if self.is_stopped or self.dispatcher.ending:
+                text = f"{service} is stopping, and has ended what was under way"
+                return error_to_wire(Unavailable(text, executed=Executed.MAYBE), service)
+            if self.scope is not None and self.scope.cancel_called:
+                text = f"{service} did not finish before the deadline of the call"
+                return error_to_wire(Timeout(text, executed=Executed.MAYBE), service)
         reference = secrets.token_hex(4)
         log.error("handler failed, reference %s: %s", reference, self._name(), exc_info=error)
         return error_to_wire(InternalError(f"internal error, reference {reference}"), service)

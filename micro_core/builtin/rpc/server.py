@@ -20,7 +20,8 @@ from micro_core.builtin.rpc.purpose import Purpose, asked_in, content_type_of, p
 from micro_core.builtin.rpc.server_route import ServerRoute, route_of
 from micro_core.builtin.rpc.server_stream import LeftStream, RefusedStream, StreamExchange
 from micro_core.codec import Codec
-from micro_core.errors import BadRequest, MicroError, NotFound, Timeout, Unavailable
+from micro_core.context import server_stopping
+from micro_core.errors import BadRequest, ConfigError, MicroError, NotFound, Timeout, Unavailable
 from micro_core.hookspecs import hookimpl
 from micro_core.middleware import Guard, HandlerMiddleware
 from micro_core.server import Handler, HandlerKind, OnEvent, Running, Server
@@ -49,7 +50,8 @@ class RpcServer(Server):
     """Answers calls over any transport.
 
     ``any_service``: take calls that name another service as well, as a proxy has to (`MICRO_PROXY`); others refuse
-    them, since their address may have been another's (docs/server.md).
+    them, since their address may have been another's (docs/server.md). ``stream_grace``: seconds that streams have to
+    end by themselves when the server stops; those that do not are ended. Raises `ConfigError` where it is below 0.
     """
 
     name = "rpc"
@@ -62,8 +64,12 @@ class RpcServer(Server):
         middleware: Sequence[HandlerMiddleware] = (),
         guards: Sequence[Guard] = (),
         any_service: bool = False,
+        stream_grace: float = 5.0,
     ) -> None:
+        if not stream_grace >= 0:
+            raise ConfigError(f"stream_grace={stream_grace!r} is not valid: seconds, 0 or more")
         self._any_service = any_service
+        self._stream_grace = stream_grace
         self._transport = transport
         self._codecs = CodecSet(codecs)
         self._middleware = tuple(middleware)
@@ -82,7 +88,10 @@ class RpcServer(Server):
     async def _serve(
         self, service: str, address: str, handlers: Mapping[str, Handler], on_event: OnEvent, limits: Limits
     ) -> AsyncIterator[Running]:
+        stopping = anyio.Event()
+        before = server_stopping.set(stopping)  # what the runner runs sees it, and nobody else
         async with open_runner() as runner:
+            server_stopping.reset(before)
             dispatcher = Dispatcher(
                 service,
                 handlers,
@@ -95,7 +104,12 @@ class RpcServer(Server):
                 most=limits.calls_in_progress,
             )
             async with self._transport.listen(address, dispatcher.receive, limits) as listener:
-                yield _RunningRpcServer(listener, dispatcher)
+                try:
+                    yield _RunningRpcServer(listener, dispatcher, stopping, self._stream_grace)
+                finally:
+                    stopping.set()
+                    dispatcher.draining = dispatcher.ending = True
+                    await runner.aclose()  # before the connections, so that what is cancelled is answered
 
 
 class Dispatcher:
@@ -127,7 +141,8 @@ class Dispatcher:
         self._routes: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
         self._coded: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
         self.now = clock()
-        self.draining = False
+        self.draining = self.ending = False
+        self.open_streams: set[StreamExchange] = set()
         self.in_flight = 0
         self.on_idle: Callable[[], None] | None = None
 
@@ -137,6 +152,9 @@ class Dispatcher:
         A known route is the short cut of calls that name this service, where there are no guards.
         """
         headers, stream = request.headers, request.stream
+        if self.ending:
+            self._leave(request)
+            return
         if stream is not None and headers.get(b"Micro-Error") == EOS:
             self._start(LeftStream(self, request, stream))
             return
@@ -163,7 +181,7 @@ class Dispatcher:
         if stream is None:
             self._runner.submit(Exchange(self, route, request, deadline, latest))
         else:
-            self._runner.submit(StreamExchange(self, route, request, stream, deadline, latest))
+            self._runner.submit(StreamExchange(self, route, request, stream, deadline, latest, self.open_streams))
 
     def refuse(self, request: Request, error: MicroError) -> None:
         """Answer an error, and handle nothing."""
@@ -173,6 +191,14 @@ class Dispatcher:
             refuse(self, request, error, framing)
         else:
             self._start(RefusedStream(self, request, request.stream, error, framing))
+
+    def _leave(self, request: Request) -> None:
+        """Refuse a call that comes when nothing is run any more; a stream is told by the end of its connection."""
+        if request.stream is None:
+            self.refuse(request, self._is_stopping())
+
+    def _is_stopping(self) -> MicroError:
+        return Timeout(f"{self.service} is stopping: try another node")
 
     def finished(self) -> None:
         """Count down a request."""
@@ -196,7 +222,7 @@ class Dispatcher:
         if self._guards:
             ask(self._guards, self.service, request, purpose)
         if self.draining:
-            raise Timeout(f"{self.service} is stopping: try another node")
+            raise self._is_stopping()
         if purpose.topic:
             if self.in_flight >= self._most:
                 raise self._crowded()
@@ -239,9 +265,11 @@ class Dispatcher:
 class _RunningRpcServer(Running):
     """A listener and what is under way behind it."""
 
-    def __init__(self, listener: Listener, dispatcher: Dispatcher) -> None:
+    def __init__(self, listener: Listener, dispatcher: Dispatcher, stopping: anyio.Event, stream_grace: float) -> None:
         self._listener = listener
         self._dispatcher = dispatcher
+        self._stopping = stopping
+        self._stream_grace = stream_grace
 
     def __repr__(self) -> str:
         state = "draining" if self._dispatcher.draining else "serving"
@@ -256,12 +284,19 @@ class _RunningRpcServer(Running):
         return self._dispatcher.in_flight
 
     async def drain(self) -> None:
-        self._dispatcher.draining = True
+        dispatcher = self._dispatcher
+        dispatcher.draining = True
+        self._stopping.set()
         await self._listener.stop_accepting()
-        if self._dispatcher.in_flight:
-            idle = anyio.Event()
-            self._dispatcher.on_idle = idle.set
+        if not dispatcher.in_flight:
+            return
+        idle = anyio.Event()
+        dispatcher.on_idle = idle.set
+        with anyio.move_on_after(self._stream_grace):
             await idle.wait()
+        for stream in tuple(dispatcher.open_streams):
+            stream.stop()
+        await idle.wait()
 
 
 def seconds_from_wire(timeout: bytes) -> float:

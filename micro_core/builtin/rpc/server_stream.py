@@ -51,9 +51,9 @@ class _Requests:
 
 
 class StreamExchange(Fence):
-    """A request that opened a stream, of any kind of handler."""
+    """A request that opened a stream, of any kind of handler; among ``open_streams`` until it has ended."""
 
-    __slots__ = ("head", "route", "stream")
+    __slots__ = ("head", "open_streams", "route", "stream")
 
     def __init__(
         self,
@@ -63,11 +63,14 @@ class StreamExchange(Fence):
         stream: Stream,
         deadline: float,
         latest: float,
+        open_streams: set[StreamExchange],
     ) -> None:
         super().__init__(dispatcher, request, deadline, latest)
         self.route = route
         self.stream = stream
         self.head = _head(request)
+        self.open_streams = open_streams
+        open_streams.add(self)
 
     async def run(self) -> None:
         end: Headers = {b"Micro-Error": EOS}
@@ -139,6 +142,7 @@ class StreamExchange(Fence):
                 pass
         with anyio.CancelScope(shield=True):
             await self.stream.aclose()
+        self.open_streams.discard(self)
         self.dispatcher.finished()
 
 

@@ -10,6 +10,7 @@ from micro_core.sockets import listening_socket
 
 from .addresses import name_of
 from .handshake import Handshake, unsealed
+from .keepalive import keep_alive
 from .link import HIGH_WATER, Accepting, Driver, Link, MakeOwner, Owner, Timer
 from .tls import TlsSession
 
@@ -45,6 +46,7 @@ class AsyncioLink(asyncio.Protocol, Link):
         if self.lost:
             self._transport.abort()
             return
+        keep_alive(transport.get_extra_info("socket"))
         self.local = name_of(transport.get_extra_info("sockname"))
         self.remote = name_of(transport.get_extra_info("peername"))
         self._links.add(self)

@@ -10,6 +10,7 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from .addresses import name_of
 from .handshake import Handshake, unsealed
+from .keepalive import keep_alive
 from .link import HIGH_WATER, Driver, Link, MakeOwner, Owner
 from .tls import TlsSession
 
@@ -34,6 +35,9 @@ class PortableLink(Link):
         self._may_read.set()
         self._caught_up = anyio.Event()
         self.gone = anyio.Event()
+        connected = stream.extra(SocketAttribute.raw_socket, None)
+        if connected is not None:
+            keep_alive(connected)
         self.local = name_of(stream.extra(SocketAttribute.local_address, ""))
         self.remote = name_of(stream.extra(SocketAttribute.remote_address, ""))
         self.owner = make_owner(self)
