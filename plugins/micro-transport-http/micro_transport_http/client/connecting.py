@@ -14,10 +14,10 @@ from micro_transport_http.io.link import Driver, Link, MakeOwner, Owner
 from micro_transport_http.io.tls import TlsSession
 
 from .answers import too_late
+from .http1 import Http1Client
+from .http1_stream import Http1ClientStream
 from .http2 import Http2Client, NoHttp2
 from .pooled import PooledConnection
-from .single import SingleConnection
-from .stream import ClientStream
 
 __all__ = ["ClientOptions", "Connector"]
 
@@ -66,16 +66,16 @@ class Connector:
 
     # ------------------------------------------------------------------------------------------ kinds
 
-    async def single(self, deadline: float) -> SingleConnection:
+    async def single(self, deadline: float) -> Http1Client:
         """Return a connection for one call at a time."""
         link = await self._dial(self._new_single, deadline, _ONE_AT_A_TIME)
-        assert isinstance(link.owner, SingleConnection)
+        assert isinstance(link.owner, Http1Client)
         return link.owner
 
-    async def stream(self, deadline: float) -> ClientStream:
+    async def stream(self, deadline: float) -> Http1ClientStream:
         """Return a stream on a connection of its own."""
         link = await self._dial(self._new_stream, deadline, _ONE_AT_A_TIME)
-        assert isinstance(link.owner, ClientStream)
+        assert isinstance(link.owner, Http1ClientStream)
         return link.owner
 
     async def shared(self, deadline: float) -> PooledConnection:
@@ -84,7 +84,7 @@ class Connector:
         In clear text it is spoken at once (RFC 9113 §3.3), under TLS where the peer agrees (docs/protocol.md §2).
         """
         link = await self._dial(self._new_agreed, deadline, self._protocols)
-        if isinstance(link.owner, SingleConnection):
+        if isinstance(link.owner, Http1Client):
             link.owner.release()
             return link.owner
         assert isinstance(link.owner, Http2Client)
@@ -95,15 +95,15 @@ class Connector:
         single.release()
         return single
 
-    def _new_single(self, link: Link) -> SingleConnection:
+    def _new_single(self, link: Link) -> Http1Client:
         options = self._options
-        return SingleConnection(
+        return Http1Client(
             self.driver(), link, self.address, self._start, headers=options.reply_headers, body=options.reply_body
         )
 
-    def _new_stream(self, link: Link) -> ClientStream:
+    def _new_stream(self, link: Link) -> Http1ClientStream:
         options = self._options
-        return ClientStream(
+        return Http1ClientStream(
             self.driver(), link, self.address, self._start, headers=options.reply_headers, body=options.reply_body
         )
 

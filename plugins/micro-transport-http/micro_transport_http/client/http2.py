@@ -25,7 +25,7 @@ from micro_transport_http.http2.writing_blocks import BlockWriter
 from micro_transport_http.io.link import Driver, Link, Timer
 
 from .answers import connection_lost, copied, too_late
-from .http2_streams import CALLER_WINDOW, CallerConnection, Http2Call, Http2ClientStream
+from .http2_streams import CLIENT_WINDOW, ClientConnection, Http2Call, Http2ClientStream
 from .pooled import PooledConnection
 
 __all__ = ["Http2Client", "NoHttp2"]
@@ -45,7 +45,7 @@ class NoHttp2(Exception):
     """The peer speaks no HTTP/2, or is none of ours. Nothing was executed."""
 
 
-class Http2Client(CallerConnection, PooledConnection):
+class Http2Client(ClientConnection, PooledConnection):
     """Calls out, answers in."""
 
     is_shared = True
@@ -53,13 +53,13 @@ class Http2Client(CallerConnection, PooledConnection):
     def __init__(self, driver: Driver, link: Link, address: str, *, scheme: bytes, headers: int, body: int) -> None:
         PooledConnection.__init__(self)
         first = [(b":method", b"POST"), (b":scheme", scheme), (b":path", b"/"), (b":authority", address.encode())]
-        CallerConnection.__init__(
+        ClientConnection.__init__(
             self,
             link,
             BlockReader(response_of, headers),
             BlockWriter(first),
             {Setting.ENABLE_PUSH: 0},
-            window=CALLER_WINDOW,
+            window=CLIENT_WINDOW,
             headers=headers,
             time=driver.time,
         )

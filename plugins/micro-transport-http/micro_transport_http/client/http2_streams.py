@@ -26,9 +26,9 @@ from micro_transport_http.io.link import Driver, Waiter
 
 from .answers import refused, unreadable
 
-__all__ = ["CALLER_WINDOW", "CallerConnection", "Http2Call", "Http2ClientStream", "why_reset"]
+__all__ = ["CLIENT_WINDOW", "ClientConnection", "Http2Call", "Http2ClientStream", "why_reset"]
 
-CALLER_WINDOW = 1024 * 1024
+CLIENT_WINDOW = 1024 * 1024
 """Bytes of one stream that may be on their way to us."""
 
 
@@ -41,7 +41,7 @@ def why_reset(address: str, code: int, why: str) -> MicroError:
     return ConnectionLost(f"{address} gave up the call: {Code.name_of(code)}", node=address)
 
 
-class CallerConnection(Connection[Any]):
+class ClientConnection(Connection[Any]):
     """What a stream needs of its connection."""
 
     address: str
@@ -78,7 +78,7 @@ class Http2Call(StreamState):
     headers: Headers
     parts: list[bytes] | None = None
 
-    def __init__(self, client: CallerConnection, id: int, waiter: Waiter, deadline: float) -> None:
+    def __init__(self, client: ClientConnection, id: int, waiter: Waiter, deadline: float) -> None:
         self.client = client
         self.id = id
         self.waiter = waiter
@@ -108,8 +108,8 @@ class Http2Call(StreamState):
         assert self.parts is not None
         if self.has_ended:
             self._answered(b"".join(self.parts))
-        elif self.size + CALLER_WINDOW // 2 > CALLER_WINDOW + self.allowed:
-            self.client.allow(self, CALLER_WINDOW // 2)
+        elif self.size + CLIENT_WINDOW // 2 > CLIENT_WINDOW + self.allowed:
+            self.client.allow(self, CLIENT_WINDOW // 2)
 
     def _answered(self, body: bytes) -> None:
         self.client.answered(self)
@@ -135,8 +135,8 @@ class Http2Call(StreamState):
 class Http2ClientStream(Http2Stream):
     """The caller's end of a stream of messages. Its first message opens it."""
 
-    def __init__(self, driver: Driver, client: CallerConnection, *, headers: int, body: int) -> None:
-        super().__init__(driver, client, client.address, window=CALLER_WINDOW, headers=headers, body=body)
+    def __init__(self, driver: Driver, client: ClientConnection, *, headers: int, body: int) -> None:
+        super().__init__(driver, client, client.address, window=CLIENT_WINDOW, headers=headers, body=body)
         self._client = client
         self._status = 200
         self._refusal = b""

@@ -28,7 +28,7 @@ from micro_transport_http.io.link import Driver, Link
 
 from .bodies import Bodies
 from .door import Door
-from .http2_streams import LISTENER_WINDOW, Http2Request, Http2ServerStream, ListenerConnection, StreamRequest
+from .http2_streams import SERVER_WINDOW, Http2Request, Http2ServerStream, ServerConnection, StreamRequest
 from .request import ConnectionRequest
 
 __all__ = ["Http2Server"]
@@ -46,7 +46,7 @@ _SHORT = 8192
 _OK = [(b":status", b"200")]
 
 
-class Http2Server(ListenerConnection):
+class Http2Server(ServerConnection):
     """Streams in, requests out, answers back. An owner of a link."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Http2Server(ListenerConnection):
         own = {Setting.MAX_CONCURRENT_STREAMS: limits.calls, Setting.MICRO: _VERSION}
         reader = BlockReader(request_of, limits.headers)
         super().__init__(
-            link, reader, BlockWriter(_OK), own, window=LISTENER_WINDOW, headers=limits.headers, time=driver.time
+            link, reader, BlockWriter(_OK), own, window=SERVER_WINDOW, headers=limits.headers, time=driver.time
         )
         self.driver = driver
         self.now = driver.time()
@@ -80,7 +80,7 @@ class Http2Server(ListenerConnection):
         self._ended_by = ended
         self.running = 0
         """Requests that were handed on, and that nobody has answered or ended yet, given up or not."""
-        self._bodies = Bodies(self.allow, LISTENER_WINDOW // 2)
+        self._bodies = Bodies(self.allow, SERVER_WINDOW // 2)
         self._preface = PREFACE
         self._head_since: float | None = driver.time()
         self._idle_since: float | None = None
@@ -260,7 +260,7 @@ class Http2Server(ListenerConnection):
             request.parts = []
             self._bodies.finished(request)
             self.complete(request)
-        elif request.size + LISTENER_WINDOW // 2 > LISTENER_WINDOW + request.allowed:
+        elif request.size + SERVER_WINDOW // 2 > SERVER_WINDOW + request.allowed:
             self._bodies.let_on(request)
 
     def drop(self, request: Http2Request) -> None:

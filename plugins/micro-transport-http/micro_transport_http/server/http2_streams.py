@@ -16,15 +16,15 @@ from micro_transport_http.io.link import Driver
 
 from .request import ConnectionRequest
 
-__all__ = ["LISTENER_WINDOW", "Http2Request", "Http2ServerStream", "ListenerConnection", "StreamRequest"]
+__all__ = ["SERVER_WINDOW", "Http2Request", "Http2ServerStream", "ServerConnection", "StreamRequest"]
 
 _logger = logging.getLogger("micro.transport.http")
 
-LISTENER_WINDOW = 256 * 1024
+SERVER_WINDOW = 256 * 1024
 """Bytes of one stream that may be on their way to us."""
 
 
-class ListenerConnection(Connection[Any]):
+class ServerConnection(Connection[Any]):
     """What a stream needs of its connection."""
 
     driver: Driver
@@ -74,9 +74,7 @@ class Http2Request(StreamState, ConnectionRequest):
     has_fields = True
     parts: list[bytes] | None = None
 
-    def __init__(
-        self, server: ListenerConnection, id: int, headers: Headers, body: bytes, *, is_complete: bool
-    ) -> None:
+    def __init__(self, server: ServerConnection, id: int, headers: Headers, body: bytes, *, is_complete: bool) -> None:
         Request.__init__(self, headers, body, local=server.local, remote=server.remote)
         self.connection = self.server = server
         self.id = id
@@ -109,9 +107,9 @@ class Http2ServerStream(Http2Stream):
 
     has_fields = True
 
-    def __init__(self, server: ListenerConnection, request: StreamRequest, number: int, limits: Limits) -> None:
+    def __init__(self, server: ServerConnection, request: StreamRequest, number: int, limits: Limits) -> None:
         super().__init__(
-            server.driver, server, server.remote, window=LISTENER_WINDOW, headers=limits.headers, body=limits.body
+            server.driver, server, server.remote, window=SERVER_WINDOW, headers=limits.headers, body=limits.body
         )
         self.id = number
         self._server = server

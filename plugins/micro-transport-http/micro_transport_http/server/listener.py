@@ -12,9 +12,9 @@ from micro_transport_http.http1.refusal import Refusal, sounds_like_call
 from micro_transport_http.io.link import Accepting, Driver, Link, Owner, Timer
 from micro_transport_http.io.tls import TlsSession
 
-from .connection import ServerConnection
 from .door import Door
 from .greeting import Greeting
+from .http1 import Http1Server
 from .http2 import Http2Server
 
 __all__ = ["HttpListener"]
@@ -50,7 +50,7 @@ class HttpListener(Listener):
         self._tls = tls
         self._handshake_timeout = handshake_timeout
         self._accepting: Accepting | None = None
-        self._connections: set[ServerConnection | Http2Server] = set()
+        self._connections: set[Http1Server | Http2Server] = set()
         self._timer: Timer | None = None
         self._tick = min(1.0, limits.header_seconds / 4, limits.idle_seconds / 4)
 
@@ -96,7 +96,7 @@ class HttpListener(Listener):
         """Return what speaks the protocol of a new connection."""
         if link.protocol == "h2":
             return self._over_http2(link)
-        http1 = ServerConnection(
+        http1 = Http1Server(
             self._driver,
             link,
             self._receive,
@@ -128,7 +128,7 @@ class HttpListener(Listener):
         self._watched(connection)
         return connection
 
-    def _watched(self, connection: ServerConnection | Http2Server) -> None:
+    def _watched(self, connection: Http1Server | Http2Server) -> None:
         self._connections.add(connection)
         if self._timer is None:
             self._watch()

@@ -1,4 +1,4 @@
-"""A connection of HTTP/1.1 that carries one call at a time."""
+"""An HTTP/1.1 connection as the client sees it: one call at a time (docs/wire.md §2)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from micro_transport_http.io.link import Driver, Link, Waiter
 from .answers import connection_lost, refused, too_late, unreadable
 from .pooled import PooledConnection
 
-__all__ = ["Http1Connection", "SingleConnection"]
+__all__ = ["Http1Client"]
 
 
-class Http1Connection(PooledConnection):
-    """A link whose answers are parsed, and which is closed at the first protocol error."""
+class Http1Client(PooledConnection):
+    """One call at a time; the first protocol error closes the connection.
+
+    Whoever makes it, or gets it from the pool, has it to himself until his call ends.
+    """
 
     def __init__(self, driver: Driver, link: Link, address: str, start: bytes, *, headers: int, body: int) -> None:
         super().__init__()
@@ -27,6 +30,9 @@ class Http1Connection(PooledConnection):
         self._driver = driver
         self._start = start
         self._parser = ResponseParser(self._message, headers=headers, body=body)
+        self._waiter: Waiter | None = None
+        self._is_taken = True
+        self._is_leaving = False
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""
@@ -48,22 +54,6 @@ class Http1Connection(PooledConnection):
 
     def writable(self, writable: bool) -> None:
         """Requests are bounded by their number: a caller waits for its answer anyway."""
-
-    def _message(self, headers: Headers, body: bytes) -> None:
-        raise NotImplementedError
-
-    def _failed(self, error: MicroError) -> None:
-        raise NotImplementedError
-
-
-class SingleConnection(Http1Connection):
-    """One call at a time. Whoever makes it, or gets it from the pool, has it to himself until his call ends."""
-
-    def __init__(self, driver: Driver, link: Link, address: str, start: bytes, *, headers: int, body: int) -> None:
-        super().__init__(driver, link, address, start, headers=headers, body=body)
-        self._waiter: Waiter | None = None
-        self._is_taken = True
-        self._is_leaving = False
 
     @property
     def in_flight(self) -> int:

@@ -1,21 +1,21 @@
-"""A stream as its caller sees it, on a connection of its own or on a stream of HTTP/2."""
+"""A stream as its caller sees it, on an HTTP/1.1 connection of its own (docs/wire.md §3.4)."""
 
 from __future__ import annotations
 
 from micro_core import Head, Headers, Message
+from micro_transport_http.http1.message_stream import Http1Stream
 from micro_transport_http.http1.parser import ResponseParser
 from micro_transport_http.http1.refusal import Refusal
-from micro_transport_http.http1.stream_messages import MessageStream
 from micro_transport_http.io.link import Driver, Link
 
 from .answers import connection_lost, refused, unreadable
 
-__all__ = ["ClientStream"]
+__all__ = ["Http1ClientStream"]
 
 _LINGER_SECONDS = 1.0
 
 
-class ClientStream(MessageStream):
+class Http1ClientStream(Http1Stream):
     """The caller's end of a stream, which reads its link itself."""
 
     def __init__(self, driver: Driver, link: Link, address: str, start: bytes, *, headers: int, body: int) -> None:

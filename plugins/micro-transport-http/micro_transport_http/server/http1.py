@@ -7,16 +7,16 @@ from collections import deque
 from collections.abc import Callable
 
 from micro_core import ConnectionLost, Head, Headers, Limits, Message, Request
+from micro_transport_http.http1.message_stream import Http1Stream
 from micro_transport_http.http1.parser import RequestParser
 from micro_transport_http.http1.refusal import Refusal
-from micro_transport_http.http1.stream_messages import MessageStream
 from micro_transport_http.http1.writer import ANSWER, safe_message
 from micro_transport_http.io.link import Driver, Link
 
 from .door import Door
 from .request import ConnectionRequest
 
-__all__ = ["HttpRequest", "ServerConnection"]
+__all__ = ["Http1Request", "Http1Server"]
 
 _logger = logging.getLogger("micro.transport.http")
 
@@ -32,7 +32,7 @@ _HANDSHAKE = b"\x16\x03"
 _SPOKE_TLS = Refusal(400, "this port speaks clear text, and TLS came: it needs a certificate (docs/tls.md)")
 
 
-class HttpRequest(ConnectionRequest):
+class Http1Request(ConnectionRequest):
     """A request of an HTTP/1.1 connection."""
 
     __slots__ = ("is_last",)
@@ -41,7 +41,7 @@ class HttpRequest(ConnectionRequest):
     """The connection ends with its answer."""
 
 
-class ServerConnection:
+class Http1Server:
     """Messages in, requests out, answers back."""
 
     def __init__(
@@ -53,7 +53,7 @@ class ServerConnection:
         *,
         local: str,
         door: Door,
-        ended: Callable[[ServerConnection], None],
+        ended: Callable[[Http1Server], None],
     ) -> None:
         self._driver = driver
         self._link = link
@@ -66,10 +66,10 @@ class ServerConnection:
         self._parser = RequestParser(
             self._message, self._continue, headers=limits.headers, body=limits.body, check=door.check
         )
-        self._call: HttpRequest | None = None
-        self._waiting: deque[HttpRequest] = deque()
-        self._stream: MessageStream | None = None
-        self._stream_request: HttpRequest | None = None
+        self._call: Http1Request | None = None
+        self._waiting: deque[Http1Request] = deque()
+        self._stream: Http1Stream | None = None
+        self._stream_request: Http1Request | None = None
         self._stream_id = b""
         self._finished_stream = b""
         self._is_handing = False
@@ -178,8 +178,8 @@ class ServerConnection:
         self._waiting.append(request)
         self._hand_on()
 
-    def _request(self, headers: Headers, body: bytes, key: bytes) -> HttpRequest:
-        request = HttpRequest(headers, body, local=self._local, remote=self._remote)
+    def _request(self, headers: Headers, body: bytes, key: bytes) -> Http1Request:
+        request = Http1Request(headers, body, local=self._local, remote=self._remote)
         request.connection = self
         request.key = key
         request.peer = self._peer
@@ -199,7 +199,7 @@ class ServerConnection:
         finally:
             self._is_handing = False
 
-    def _hand(self, request: HttpRequest) -> None:
+    def _hand(self, request: Http1Request) -> None:
         try:
             self._receive(request)
         except Exception:
@@ -208,7 +208,7 @@ class ServerConnection:
 
     # ------------------------------------------------------------------------------------------ answers
 
-    def answer(self, request: HttpRequest, head: Head, headers: Headers, body: bytes) -> None:
+    def answer(self, request: Http1Request, head: Head, headers: Headers, body: bytes) -> None:
         """Write the answer to a request, and go on with the next."""
         data = safe_message(_CLOSING_ANSWER if request.is_last else ANSWER, head, request.key, headers, body)
         if request.is_bodiless and body:
@@ -218,7 +218,7 @@ class ServerConnection:
             self._end_stream()
         self._answered(request)
 
-    def _answered(self, request: HttpRequest) -> None:
+    def _answered(self, request: Http1Request) -> None:
         """One call at a time: the next one, or the end."""
         self._call = None
         if request.is_last:
@@ -233,8 +233,8 @@ class ServerConnection:
 
     # ------------------------------------------------------------------------------------------ streams
 
-    def _open_stream(self, request: HttpRequest, id: bytes) -> None:
-        stream = MessageStream(self._driver, self._link, ANSWER, request.key)
+    def _open_stream(self, request: Http1Request, id: bytes) -> None:
+        stream = Http1Stream(self._driver, self._link, ANSWER, request.key)
         stream.on_taken = self._stream_message_taken
         stream.on_closed = self._stream_closed
         request.stream = stream
@@ -322,4 +322,4 @@ class ServerConnection:
 
     def __repr__(self) -> str:
         state = "stream" if self._stream is not None else "idle" if self._call is None else "call"
-        return f"<ServerConnection from {self._remote}, {state}>"
+        return f"<Http1Server from {self._remote}, {state}>"

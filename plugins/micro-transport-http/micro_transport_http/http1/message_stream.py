@@ -1,4 +1,4 @@
-"""A bidirectional stream of messages on a connection of its own, as either side sees it (docs/wire.md §3.4)."""
+"""Both ways of a stream on an HTTP/1.1 connection of its own, as either side sees it (docs/wire.md §3.4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from micro_transport_http.io.link import Driver, Link, Waiter
 
 from .writer import message
 
-__all__ = ["MessageStream"]
+__all__ = ["Http1Stream"]
 
 _QUEUED_MESSAGES = 32
 _QUEUED_BYTES = 256 * 1024
@@ -21,7 +21,7 @@ _QUEUED_BYTES = 256 * 1024
 _CLOSING_SECONDS = 5.0
 
 
-class MessageStream(Stream):
+class Http1Stream(Stream):
     """A stream on a link; whoever reads the link pushes the messages in."""
 
     def __init__(self, driver: Driver, link: Link, start: bytes, id: bytes) -> None:
@@ -133,7 +133,7 @@ class MessageStream(Stream):
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "lost" if self._link.lost else "open"
-        return f"<MessageStream {self._link.remote} {state}, {len(self._queue)} unread>"
+        return f"<Http1Stream {self._link.remote} {state}, {len(self._queue)} unread>"
 
 
 def _nothing() -> None:
