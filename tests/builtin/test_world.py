@@ -16,7 +16,7 @@ class Greeter:
 
 async def test_a_client_finds_and_calls_a_service_of_its_world() -> None:
     async with world() as here:
-        service = here.service("greeter")
+        service = here.service("greeter", linger=0)
         service.handler(Greeter)
         async with service, here.client() as client:
             assert await client.call("greeter", "Greeter.Hello", "John", str) == "Hello John"
@@ -25,7 +25,7 @@ async def test_a_client_finds_and_calls_a_service_of_its_world() -> None:
 async def test_services_of_a_world_publish_to_each_other() -> None:
     got, arrived = [], anyio.Event()
     async with world() as here:
-        service = here.service("listener")
+        service = here.service("listener", linger=0)
 
         @service.subscriber("greetings")
         async def on_greeting(message: str) -> None:
@@ -40,7 +40,7 @@ async def test_services_of_a_world_publish_to_each_other() -> None:
 
 async def test_two_worlds_do_not_meet() -> None:
     async with world() as here, world() as there:
-        service = here.service("greeter")
+        service = here.service("greeter", linger=0)
         service.handler(Greeter)
         async with service, there.client() as client:
             with pytest.raises(NoNode):
@@ -49,6 +49,6 @@ async def test_two_worlds_do_not_meet() -> None:
 
 async def test_a_world_is_left_empty() -> None:
     async with world() as here:
-        async with here.service("greeter"), here.client():
+        async with here.service("greeter", linger=0), here.client():
             pass
         assert (here.network.nodes, here.network.listeners, here.network.groups) == ({}, {}, [])
