@@ -104,6 +104,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limit_calls_in_progress: Annotated[
         int, _Of("calls, streams and events that are handled at a time, on all connections together", least=1)
     ] = 10_000
+    limit_bytes_in_flight: Annotated[
+        int, _Of("bytes of requests that are handled at a time, on all connections together", least=1)
+    ] = 256 * 1024 * 1024
     limit_idle_seconds: Annotated[float, _Of("how long a connection without calls is kept", above=0.0)] = 180.0
     loop_warning: Annotated[
         float, _Of("how long code may hold the event loop up without a warning; 0: for ever", least=0.0)

@@ -48,12 +48,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     calls_in_progress: int = 10_000
     """Calls, streams and events that one server handles at a time, on all connections together; the newest beyond them
     are refused as not executed."""
+    bytes_in_flight: int = 256 * 1024 * 1024
+    """Bytes of the bodies of calls and events that are handled at a time, on all connections together: the newest
+    beyond them are refused as not executed. As much again may lie in requests that are not all here."""
     idle_seconds: float = 180.0
     """How long a connection without calls is kept; Go Micro's pool relies on 60 and more (docs/wire.md §2.2)."""
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for what no listener could keep to."""
-        for name in ("body", "headers", "calls", "calls_in_progress"):
+        for name in ("body", "headers", "calls", "calls_in_progress", "bytes_in_flight"):
             count = getattr(self, name)
             if type(count) is not int or count < 1:
                 raise ConfigError(f"Limits({name}={count!r}) is not valid: a whole number from 1")

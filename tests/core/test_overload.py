@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from micro_core import Context, Executed, Handler, HandlerKind, Limits, Unavailable
@@ -49,18 +50,26 @@ class Arrived(Request):
 class Served:
     """A dispatcher, and the contexts of the handlers that it began."""
 
-    def __init__(self, runner: Any) -> None:
+    def __init__(self, runner: Any, limits: Limits | None = None) -> None:
         self.begun: list[Context] = []
         handler = Handler(
             name="Test.Work", kind=HandlerKind.UNARY, function=self._work, request_type=Any, response_type=Any
         )
         codecs = CodecSet([JsonCodec()])
         self.dispatcher = Dispatcher(
-            "test", {handler.name: handler}, self._on_event, codecs, middleware=(), guards=(), runner=runner
+            "test",
+            {handler.name: handler},
+            self._on_event,
+            codecs,
+            middleware=(),
+            guards=(),
+            runner=runner,
+            limits=limits,
         )
 
     async def _work(self, context: Context, request: Any) -> str:
         self.begun.append(context)
+        await anyio.lowlevel.checkpoint()
         return "done"
 
     async def _on_event(self, topic: str, message: Any, context: Context) -> None:
@@ -136,6 +145,21 @@ async def test_the_newest_calls_beyond_the_limit_are_refused_and_the_service_s_h
             await client.call("waiter", "Debug.Health", {}, dict)
             released.set()
         assert sorted(outcomes) == ["first", "second"]
+
+
+async def test_the_bytes_of_the_calls_in_progress_are_bounded() -> None:
+    async with open_runner() as runner:
+        served = Served(runner, limits=Limits(bytes_in_flight=10))
+        requests = [Arrived() for _ in range(4)]
+        for request in requests:
+            served.dispatcher.receive(request)
+        await anyio.wait_all_tasks_blocked()
+        assert [b"503" in request.answers[0] for request in requests] == [False, False, True, True]
+        assert b"another node" in requests[2].answers[0]
+        assert served.dispatcher.bytes_in_flight == 0
+        served.dispatcher.receive(again := Arrived())
+        await anyio.wait_all_tasks_blocked()
+        assert again.answers == [b'"done"']
 
 
 @on_asyncio

@@ -37,8 +37,8 @@ class Counting(Protocol):
     ending: bool
     """Whatever is cancelled now is, because the server stops."""
 
-    def finished(self) -> None:
-        """Count down a request."""
+    def finished(self, size: int = 0) -> None:
+        """Count down a request, and the bytes that were counted for it."""
 
 
 class Fence:
@@ -155,7 +155,7 @@ class Fence:
         """Answer, and count the request down."""
         self.request.abandon = None
         self.request.respond(head, headers, body)
-        self.dispatcher.finished()
+        self.dispatcher.finished(len(self.request.body))
 
 
 class Exchange(Fence):

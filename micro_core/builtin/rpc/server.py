@@ -101,7 +101,7 @@ class RpcServer(Server):
                 guards=self._guards,
                 any_service=self._any_service,
                 runner=runner,
-                most=limits.calls_in_progress,
+                limits=limits,
             )
             async with self._transport.listen(address, dispatcher.receive, limits) as listener:
                 try:
@@ -126,10 +126,12 @@ class Dispatcher:
         guards: Sequence[Guard],
         runner: Runner,
         any_service: bool = False,
-        most: int = Limits().calls_in_progress,
+        limits: Limits | None = None,
     ) -> None:
+        limits = limits or Limits()
         self.service = service
-        self._most = most
+        self._most_calls = limits.calls_in_progress
+        self._most_bytes = limits.bytes_in_flight
         self._name = service.encode()
         self._any_service = any_service
         self._handlers = {name.encode(): handler for name, handler in handlers.items()}
@@ -143,7 +145,7 @@ class Dispatcher:
         self.now = clock()
         self.draining = self.ending = False
         self.open_streams: set[StreamExchange] = set()
-        self.in_flight = 0
+        self.in_flight = self.bytes_in_flight = 0
         self.on_idle: Callable[[], None] | None = None
 
     def receive(self, request: Request) -> None:
@@ -168,7 +170,8 @@ class Dispatcher:
                 return
             if route is None:
                 return
-        if self.in_flight >= self._most and not route.handler.internal:
+        size = 0 if stream is not None else len(request.body)
+        if self._is_full(size) and not route.handler.internal:
             self.refuse(request, self._crowded())
             return
         deadline = latest = math.inf
@@ -178,6 +181,7 @@ class Dispatcher:
             arrived = self.now() if request.received_at is None else request.received_at
             deadline, latest = arrived + seconds, arrived + seconds * PATIENCE_FOR_TURN
         self.in_flight += 1
+        self.bytes_in_flight += size
         if stream is None:
             self._runner.submit(Exchange(self, route, request, deadline, latest))
         else:
@@ -200,9 +204,10 @@ class Dispatcher:
     def _is_stopping(self) -> MicroError:
         return Timeout(f"{self.service} is stopping: try another node")
 
-    def finished(self) -> None:
-        """Count down a request."""
+    def finished(self, size: int = 0) -> None:
+        """Count down a request, and the bytes that were counted for it."""
         self.in_flight -= 1
+        self.bytes_in_flight -= size
         if self.in_flight == 0 and self.on_idle is not None:
             self.on_idle()
 
@@ -224,8 +229,9 @@ class Dispatcher:
         if self.draining:
             raise self._is_stopping()
         if purpose.topic:
-            if self.in_flight >= self._most:
+            if self._is_full(len(request.body)):
                 raise self._crowded()
+            self.bytes_in_flight += len(request.body)
             self._start(EventExchange(self, self._on_event, purpose.topic, request))
             return None
         handler = self._handlers.get(purpose.endpoint)
@@ -249,8 +255,12 @@ class Dispatcher:
             self._routes[purpose.endpoint, content_type, self._name] = known
         return known
 
+    def _is_full(self, size: int) -> bool:
+        return self.in_flight >= self._most_calls or self.bytes_in_flight + size > self._most_bytes
+
     def _crowded(self) -> MicroError:
-        return Unavailable(f"{self.service} has {self._most} calls in progress, and takes no more: try another node")
+        full = f"{self.in_flight} calls in progress, of {self.bytes_in_flight} bytes"
+        return Unavailable(f"{self.service} has {full}, and takes no more: try another node")
 
     def _unknown(self, endpoint: bytes) -> MicroError:
         name = endpoint.decode("utf-8", "replace")

@@ -347,6 +347,18 @@ def test_unfinished_requests_hold_little() -> None:
     assert (serving._bodies.held, serving._bodies.unfinished) == (0, 0)
 
 
+def test_a_connection_that_is_cut_off_for_what_it_holds_is_told_and_holds_nothing() -> None:
+    serving, here = server(calls=100)
+    serving.received(frames.PREFACE + frames.settings({}))
+    block = b"\x83\x86\x84\x41\x01x\x10\x0emicro-endpoint\x03A.B"
+    serving.received(frames.block_frames(1, block, 0, 16_384) + frames.data_frame(1, b"x" * 1000, 0))
+    assert serving.unfinished == 1000
+    here.take()
+    serving.cut_off("too much")
+    assert frames.goaway(1, frames.Code.ENHANCE_YOUR_CALM, "too much") in here.take()
+    assert serving.unfinished == 0
+
+
 def test_a_peer_that_sends_beyond_its_window_is_ended() -> None:
     held: list[Any] = []
     serving, here = server(held.append)

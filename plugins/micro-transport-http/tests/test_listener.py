@@ -202,6 +202,22 @@ async def test_a_claimed_length_is_not_allocated(open_transport: Any, echo: Any,
                 assert await raw.rest() == b""
 
 
+async def test_unfinished_requests_of_all_connections_together_are_bounded(
+    open_transport: Any, echo: Any, dial: Any
+) -> None:
+    limits = Limits(bytes_in_flight=100_000, header_seconds=0.2)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", echo, limits) as listener:
+        async with dial(listener.address) as small, dial(listener.address) as large:
+            await small.send(head + b"x" * 40_000)
+            await large.send(head + b"x" * 90_000)
+            with anyio.fail_after(5):
+                assert b"503" in await large.rest()
+            await small.send(b"x" * 160_000)
+            with anyio.fail_after(5):
+                assert (await small.message())[0].startswith(b"HTTP/1.1 200")
+
+
 async def test_a_client_that_reads_no_answers_is_read_no_further(open_transport: Any, dial: Any) -> None:
     count = 0
 

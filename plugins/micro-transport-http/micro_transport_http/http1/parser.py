@@ -137,6 +137,11 @@ class _Parser:
         else:
             self._body = part
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes of the body of a message that is not complete."""
+        return self._length
+
     def on_chunk_header(self) -> None:
         self._chunks += 1
 

@@ -305,6 +305,15 @@ class Http1Server:
             request.give_up()
         self._link.finish(_LINGER_SECONDS)
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a request that is not all here."""
+        return self._parser.unfinished
+
+    def cut_off(self, sentence: str) -> None:
+        """Say why, and end the connection."""
+        self._refuse(Refusal(503, sentence))
+
     def drain(self) -> None:
         """HTTP/1.1 has no word for it: who calls on is answered."""
 

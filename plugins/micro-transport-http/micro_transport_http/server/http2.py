@@ -135,8 +135,7 @@ class Http2Server(ServerConnection):
         if self._head_since is not None and now - self._head_since > self._limits.header_seconds:
             self._head_since = None
             sentence = f"no complete headers within {self._limits.header_seconds:g} seconds"
-            self.end(Code.ENHANCE_YOUR_CALM, sentence)
-            self.on_broken(sentence)
+            self.cut_off(sentence)
         elif self.streams:
             if self._idle_since is not None:
                 self._idle_since = None
@@ -147,6 +146,16 @@ class Http2Server(ServerConnection):
         elif now - self._idle_since > self._limits.idle_seconds:
             self.end(Code.NO_ERROR)
             self._link.finish(_LINGER_SECONDS)
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of requests that are not all here."""
+        return self._bodies.unfinished
+
+    def cut_off(self, sentence: str) -> None:
+        """End the connection, saying why."""
+        self.end(Code.ENHANCE_YOUR_CALM, sentence)
+        self.on_broken(sentence)
 
     def _ask_if_silent(self, now: float) -> None:
         verdict = self._silence.verdict(now)

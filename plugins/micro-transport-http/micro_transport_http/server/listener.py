@@ -139,8 +139,21 @@ class HttpListener(Listener):
         now = self._driver.time()
         for connection in list(self._connections):
             connection.check(now)
+        self._bound_unfinished()
         if self._connections:
             self._timer = self._driver.call_at(now + self._tick, self._watch)
+
+    def _bound_unfinished(self) -> None:
+        """Where unfinished requests hold too much together, end the connections that hold most of it."""
+        most = self._limits.bytes_in_flight
+        held = sum(connection.unfinished for connection in self._connections)
+        if held <= most:
+            return
+        for connection in sorted(self._connections, key=lambda each: each.unfinished, reverse=True):
+            held -= connection.unfinished
+            connection.cut_off(f"requests that are not all here hold more than {most} bytes")
+            if held <= most:
+                return
 
     def __repr__(self) -> str:
         return f"<HttpListener {self.address}, {len(self._connections)} connections>"
