@@ -53,6 +53,8 @@ def networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
 
 
 def _networks_on_linux() -> list[str]:
+    if sys.platform != "linux":
+        return []
     import fcntl
 
     found = []

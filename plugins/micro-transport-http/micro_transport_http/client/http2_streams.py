@@ -54,7 +54,7 @@ class ClientConnection(Connection[Any]):
 
     @abstractmethod
     def forget(self, call: Http2Call) -> None:
-        """Take back a call whose answer nobody waits for any more."""
+        """Cancel a call whose caller has stopped waiting."""
 
     @abstractmethod
     def left(self) -> None:
@@ -66,7 +66,7 @@ class ClientConnection(Connection[Any]):
 
     @abstractmethod
     def closed(self, stream: Http2ClientStream) -> None:
-        """Take note that nobody uses a stream any more."""
+        """Note that a stream is no longer used."""
 
 
 class Http2Call(StreamState):

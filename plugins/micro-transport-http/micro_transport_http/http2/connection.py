@@ -55,7 +55,7 @@ FRAME_SIZE = 64 * 1024
 _CONTINUATIONS = 16
 """Frames of one block after its first."""
 _REMEMBERED = 256
-"""How many streams that we have reset are known as such: what still comes for them is nobody's fault."""
+"""Streams that we have reset and remember: frames that were under way to them are no error of the peer's."""
 
 S = TypeVar("S", bound=StreamState)
 

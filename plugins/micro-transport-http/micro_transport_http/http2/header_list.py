@@ -20,7 +20,7 @@ _UNFIT = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 _OF_HTTP1 = frozenset(b"connection keep-alive proxy-connection transfer-encoding upgrade".split())
 """What speaks of a connection, and makes a message malformed (RFC 9113 §8.2.2)."""
 OF_FRAMING = frozenset(b"content-length cookie host expect te trailer".split())
-"""Fields that are looked at here, and, but for the cookie, are nobody's affair after that."""
+"""Fields that are checked here and, but for the cookie, not handed on."""
 
 OPENS_STREAM = frozenset([b"Micro-Stream", b"X-Micro-Stream"])
 """A request with one of these has messages of a stream for its body."""
@@ -88,7 +88,7 @@ def response_of(fields: Sequence[Field]) -> tuple[Start, Headers]:
 
 
 def trailers_of(fields: Sequence[Field]) -> None:
-    """Look at trailers, which are for nobody. Raises `Malformed`."""
+    """Check trailers, which are not handed on. Raises `Malformed`."""
     _split(fields, ())
 
 

@@ -45,7 +45,7 @@ def packed(headers: Headers | None, body: bytes) -> bytes:
 
 
 class MessageBuffer:
-    """What has come on a stream and nobody has taken yet. ``headers`` and ``body`` bound a message, in bytes."""
+    """The bytes that arrived on a stream and were not taken yet. ``headers`` and ``body`` bound a message, in bytes."""
 
     def __init__(self, *, headers: int, body: int) -> None:
         self.headers: Headers = {}

@@ -8,7 +8,7 @@ from .frames import LARGEST_WINDOW, Code, Setting
 __all__ = ["PeerSettings"]
 
 _MOST = 64
-"""How many settings are kept; what is beyond nobody asks for."""
+"""Settings of a peer that are kept; further ones are ignored."""
 
 
 class PeerSettings(dict[int, int]):

@@ -1,4 +1,4 @@
-"""What a node's address means to whoever dials it, and a socket's name as text (docs/wire.md §2.6)."""
+"""A node's address as a host and port to dial, and a socket's name as text (docs/wire.md §2.6)."""
 
 from __future__ import annotations
 
