@@ -10,7 +10,7 @@ from functools import partial
 import anyio
 
 from micro_conformance.proxy import TcpProxy
-from micro_core import Timeout
+from micro_core import Timeout, Unavailable
 
 from .liars import lying
 from .load import Outcome, calling, load
@@ -18,8 +18,8 @@ from .processes import Greeter, closed_port, greeters
 from .row import Measured, Pace
 
 __all__ = [
-    "dead_nodes", "equal_shares", "fault_under_load", "frozen_streams", "hedging", "lies", "short_patience",
-    "slow_handlers", "stopping_behind_one_address",
+    "dead_nodes", "endless_streams", "equal_shares", "fault_under_load", "frozen_streams", "hedging", "lies",
+    "short_patience", "slow_handlers", "stopping_behind_one_address",
 ]  # fmt: skip
 
 HELLO, CHARGE, SLOW = "Greeter.Hello", "Greeter.Charge", "Greeter.Slow"
@@ -110,6 +110,40 @@ async def stopping_behind_one_address(pace: Pace) -> Measured:
                 outcome = await load(client, selector, CHARGE, pace.seconds, pace.rate)
     both = {old.name, new.name} == set(outcome.answers)
     return told(not outcome.failures and both, outcome, "" if both else f", all by {set(outcome.answers)}")
+
+
+async def endless_streams(pace: Pace) -> Measured:
+    """A node stops that has streams which never end by themselves."""
+    told_in: list[float] = []
+    others: list[str] = []
+    streams, grace, stopped_at = 50, 1.0, 0.0
+    with greeters(1, MICRO_SERVER=f"rpc://?stream_grace={grace}") as (node,):
+        async with calling(node.address) as (client, _), anyio.create_task_group() as tasks:
+
+            async def listen(begun: anyio.Event) -> None:
+                try:
+                    async with client.stream("greeter", "Greeter.Endless", str) as stream:
+                        await stream.send("x")
+                        async for _ in stream:
+                            begun.set()
+                    others.append("the end of the stream")
+                except Unavailable as error:
+                    if type(error) is Unavailable and "is stopping" in error.detail:
+                        told_in.append(anyio.current_time() - stopped_at)
+                    else:
+                        others.append(f"{type(error).__name__}: {error}")
+
+            begun = [anyio.Event() for _ in range(streams)]
+            for event in begun:
+                tasks.start_soon(listen, event)
+            for event in begun:
+                await event.wait()
+            stopped_at = anyio.current_time()
+            node.stop()
+    slowest = max(told_in, default=0.0)
+    is_met = len(told_in) == streams and slowest <= grace + 2 * pace.patience
+    told_so = f"{len(told_in)} of {streams} told so, the slowest after {slowest:.1f} s"
+    return Measured(is_met, told_so + (f"; others got {others[:3]}" if others else ""))
 
 
 async def equal_shares(pace: Pace) -> Measured:

@@ -32,6 +32,10 @@ class Greeter:
         for _ in range(3):
             yield await self.work(0)
 
+    async def endless(self, name: str) -> AsyncIterator[str]:
+        yield sys.argv[1]
+        await anyio.sleep_forever()
+
     async def compute(self, seconds: float) -> str:
         COUNTS["done"] += 1
         until = time.perf_counter() + seconds

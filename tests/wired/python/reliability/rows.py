@@ -84,6 +84,12 @@ ROWS = (
         measure=calls.stopping_behind_one_address,
     ),
     Row(
+        kind="stopping",
+        fault="SIGTERM to a node with 50 endless streams, `stream_grace=1s`",
+        goal="each gets `Unavailable` that says so, within 1 s and what is short",
+        measure=calls.endless_streams,
+    ),
+    Row(
         kind="p2c",
         fault="none: 300 sequential calls to three equal nodes",
         goal="each gets 100 ± 20 %",
