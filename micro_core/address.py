@@ -158,7 +158,7 @@ def _host(host: str, shown: str) -> str:
 
 def _way_out(towards: str, *, both: bool) -> str:
     """Return the address by which others reach this machine, of ``both`` families or of IPv4: see `advertised`."""
-    from micro_core.interfaces import addresses, route  # sockets, which a client that only calls asks for later
+    from micro_core.network_interfaces import addresses, route  # sockets, which a client that only calls asks for later
 
     ways = [route(elsewhere) for elsewhere in (towards, *_ELSEWHERE) if elsewhere] + addresses()
     return next((way for way in ways if way and (both or ":" not in way) and not is_loopback(f"[{way}]:0")), LOOPBACK)

@@ -10,6 +10,7 @@ from typing import NoReturn
 import anyio
 from msgspec.structs import replace
 
+from micro_core.backoff import backoff
 from micro_core.errors import RegistryError
 from micro_core.registry import Change, ChangeKind, Record, Registry
 
@@ -18,7 +19,7 @@ __all__ = ["Follower"]
 log = logging.getLogger("micro.registry")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
-"""Seconds before a watch that broke is begun again; doubled each time, and up to a half longer by chance."""
+"""Seconds below which a watch that broke is begun again: the first time, and after many."""
 
 
 class Follower:
@@ -67,8 +68,7 @@ class Follower:
                 await self._watch()
             except Exception as error:  # a plugin's or a library's, too: following never ends by itself
                 self._lost(error)
-            pause = min(FIRST_PAUSE * 2.0 ** min(self._failures - 1, 16), LONGEST_PAUSE)
-            await self._sleep(pause * (1 + self._random() / 2))
+            await self._sleep(backoff(self._failures, self._random, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
 
     async def _watch(self) -> NoReturn:
         self._syncing, self._stale = True, set(self._known)

@@ -10,6 +10,7 @@ from typing import Self
 
 import anyio
 
+from micro_core.backoff import backoff
 from micro_core.errors import ConfigError, RegistryError
 from micro_core.follower import Follower
 from micro_core.registry import Change, ChangeKind, Node, Record, Registry
@@ -22,7 +23,8 @@ log = logging.getLogger("micro.registry")
 ANSWER_SECONDS = 5.0
 """How long a registry may take to register a record, or to take it back, before that counts as no answer."""
 FIRST_PAUSE = 0.5
-"""Seconds until a registry that was down is tried again; doubled each time, up to the interval of renewals."""
+"""Seconds below which a registry that was down is tried again, by chance; doubled each time, up to the interval of
+renewals."""
 LOST_SECONDS = 0.25
 """A record that was lost is registered again after that long at most, by chance, so that not all come at once; doubled
 each time that it is lost again before it was renewed."""
@@ -145,22 +147,18 @@ class Registrar:
 
     async def _wait(self, kept: Kept) -> None:
         """Wait for the interval to pass, or for the record to be lost."""
-        with anyio.move_on_after(self._pause(kept)):
+        with anyio.move_on_after(kept.retry_after if kept.failures else self._interval):
             await kept.due.wait()
         if kept.due.is_set():
-            await anyio.sleep(self._random() * min(LOST_SECONDS * 2.0 ** min(kept.losses, 16), self._interval))
             kept.losses += 1
+            await anyio.sleep(backoff(kept.losses, self._random, first=LOST_SECONDS, longest=self._interval))
         else:
             kept.losses = 0
         kept.due = anyio.Event()
 
-    def _pause(self, kept: Kept) -> float:
-        if not kept.failures:
-            return self._interval
-        return min(FIRST_PAUSE * 2.0 ** min(kept.failures - 1, 16), self._interval)
-
     def _failed(self, kept: Kept, error: Exception) -> None:
         kept.failures += 1
+        kept.retry_after = backoff(kept.failures, self._random, first=FIRST_PAUSE, longest=self._interval)
         permanent = isinstance(error, RegistryError) and error.permanent
         level = logging.ERROR if permanent else logging.WARNING if kept.failures == 1 else logging.DEBUG
         log.log(
@@ -168,13 +166,13 @@ class Registrar:
             "%s is not registered in registry %s, next try in %.1f s: %s",
             kept.record.name,
             self._registry.name,
-            self._pause(kept),
+            kept.retry_after,
             error,
         )
 
     async def _follow_network(self) -> None:
         """Register what is told by an address that has changed at once, where the system tells of it."""
-        from micro_core.interfaces import changes  # sockets, which whoever imports the core asks for later
+        from micro_core.network_interfaces import changes  # sockets, which whoever imports the core asks for later
 
         async with aclosing(changes()) as told:
             async for _ in told:
@@ -235,6 +233,8 @@ class Kept:
         """Set when there is no time to wait for the interval."""
         self.failures = 0
         """Consecutive failures; 0: it is registered."""
+        self.retry_after = 0.0
+        """Seconds from the latest failure to the next try."""
         self.losses = 0
         """Losses since it was last renewed on schedule."""
         self.keeping = False

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from micro_core._calling.discovery import Discovery
 from micro_core._calling.nodes import NodeList, Target
-from micro_core._calling.retry import Budget, Verdict, backoff, is_stopping, judge
+from micro_core._calling.retry import Budget, Verdict, is_stopping, judge, pause_before
 from micro_core.client import Attempt, Call
 from micro_core.errors import (
     ConnectFailed,
@@ -89,7 +89,7 @@ class Attempts:
     pause = 0.0
     """Seconds to wait before the next attempt."""
     has_token = False
-    """Whether a token of the budget was taken for the next retry."""
+    """Whether a token of the budget is in hand, for the next retry; who ends the call gives it back."""
     _tried: tuple[str, ...] = ()
     _failures: tuple[str, ...] = ()
     _last: MicroError | None = None
@@ -173,14 +173,8 @@ class Attempts:
                 seconds = SLOWER * slowest
         if now + seconds + slowest >= deadline:
             return deadline
-        budget = self._rules.budget
-        if self.has_token:
-            pass
-        elif budget.tokens >= 1:
-            budget.tokens -= 1
-            self.has_token = True
-        else:
-            self.has_token = budget.spend()
+        if not self.has_token:
+            self.has_token = self._rules.budget.spend()
         return now + seconds if self.has_token else deadline
 
     def _opening_deadline(self, now: float) -> float:
@@ -218,6 +212,11 @@ class Attempts:
         had, self.has_token = self.has_token, False
         return had or self._rules.budget.spend()
 
+    def give_back_token(self) -> None:
+        """Return the token in hand to the budget: the call is over, and the retry was not needed."""
+        self.has_token = False
+        self._rules.budget.give_back()
+
     def failed(self, attempt: TargetedAttempt, error: MicroError) -> None:
         """Take note of what an attempt raised.
 
@@ -243,7 +242,7 @@ class Attempts:
         if self._misdirected:
             self._retries += 1  # which costs no retry, since there is one node less
         elif not self.nodes.has_healthy_besides(self._tried):
-            self.pause = min(backoff(len(self._tried), self._rules.random), self.deadline - now)
+            self.pause = min(pause_before(len(self._tried), self._rules.random), self.deadline - now)
 
     def ended(self, attempt: TargetedAttempt, error: MicroError) -> Verdict:
         """Return what an error says; drop the node if another service answers at its address.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from enum import Enum
 
+from micro_core.backoff import backoff
 from micro_core.errors import (
     ConnectFailed,
     Executed,
@@ -17,7 +18,7 @@ from micro_core.errors import (
     Unavailable,
 )
 
-__all__ = ["Budget", "Verdict", "backoff", "is_stopping", "judge"]
+__all__ = ["Budget", "Verdict", "is_stopping", "judge", "pause_before"]
 
 FIRST_BACKOFF = 0.01
 LONGEST_BACKOFF = 1.0
@@ -60,11 +61,9 @@ def is_stopping(error: MicroError) -> bool:
     return isinstance(error, Timeout) and error.executed is Executed.NO and error.id != ""
 
 
-def backoff(retry: int, random: Callable[[], float]) -> float:
-    """Return the seconds to wait before a retry: none before the first, then a random part of a doubling span."""
-    if retry <= 1:
-        return 0.0
-    return random() * min(FIRST_BACKOFF * 2.0 ** (retry - 2), LONGEST_BACKOFF)
+def pause_before(retry: int, random: Callable[[], float]) -> float:
+    """Return the seconds to wait before a retry: none before the first, then a backoff."""
+    return 0.0 if retry <= 1 else backoff(retry - 1, random, first=FIRST_BACKOFF, longest=LONGEST_BACKOFF)
 
 
 class Budget:
@@ -84,7 +83,7 @@ class Budget:
         self._per_second = per_second
         self._window = window
         self.tokens = per_second * window
-        """Retries that are left, as far as was worked out; the hot path takes one and gives it back by itself."""
+        """Retries that are left, as far as was worked out."""
         self._since = now()
         self._calls = 0
         self._rate = 0.0
@@ -97,10 +96,14 @@ class Budget:
         """Take the token for one retry; False where the budget is used up."""
         if self.tokens < 1:
             self._settle()
-        if self.tokens < 1:
-            return False
+            if self.tokens < 1:
+                return False
         self.tokens -= 1
         return True
+
+    def give_back(self) -> None:
+        """Return the token of a retry that was not needed."""
+        self.tokens += 1
 
     def _settle(self) -> None:
         """Turn the calls and the time since the last retry into tokens, no more than a window's worth."""

@@ -97,21 +97,21 @@ async def test_a_port_in_use_is_not_taken(host: str) -> None:
 
 
 def test_who_listens_on_ipv4_alone_is_told_by_an_address_of_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micro_core.interfaces.route", lambda towards: "fd00::5" if ":" in towards else "")
-    monkeypatch.setattr("micro_core.interfaces.addresses", lambda: ["fd00::5", "10.0.0.5"])
+    monkeypatch.setattr("micro_core.network_interfaces.route", lambda towards: "fd00::5" if ":" in towards else "")
+    monkeypatch.setattr("micro_core.network_interfaces.addresses", lambda: ["fd00::5", "10.0.0.5"])
     assert advertised("0.0.0.0:80", "") == "10.0.0.5:80"
     assert advertised("[::]:80", "") == "[fd00::5]:80"
 
 
 def test_the_address_on_the_way_to_the_server_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micro_core.interfaces.route", {"10.1.0.9": "10.1.0.5", "192.0.2.1": "10.0.0.5"}.get)
+    monkeypatch.setattr("micro_core.network_interfaces.route", {"10.1.0.9": "10.1.0.5", "192.0.2.1": "10.0.0.5"}.get)
     assert advertised(":80", "", "10.1.0.9") == "10.1.0.5:80"
     assert advertised(":80", "", "10.2.0.9") == "10.0.0.5:80"
     assert advertised(":80", "", "") == "10.0.0.5:80"
 
 
 def test_loopback_is_told_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("micro_core.interfaces.route", lambda towards: "127.0.0.1")
-    monkeypatch.setattr("micro_core.interfaces.addresses", list)
+    monkeypatch.setattr("micro_core.network_interfaces.route", lambda towards: "127.0.0.1")
+    monkeypatch.setattr("micro_core.network_interfaces.addresses", list)
     assert advertised(":80", "", "127.0.0.1") == "127.0.0.1:80"
     assert reach(":80") == "this machine only, which has no network"

@@ -1,4 +1,4 @@
-"""Which node a client chooses: filters, leaving out, trying again. Everything synchronous, the clock in hand."""
+"""Which node a client chooses: filters, ejection, trying again. Everything synchronous, the clock in hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from micro_core import Change, ChangeKind, Channel, Endpoint, Executed, Filter, Node, Record, filters
 from micro_core._calling.nodes import Aperture, NodeList, Target
-from micro_core._calling.retry import Budget, Verdict, backoff, judge
+from micro_core._calling.retry import Budget, Verdict, judge, pause_before
 from micro_core.errors import (
     BadRequest,
     ConnectFailed,
@@ -326,9 +326,9 @@ def test_what_was_not_executed_is_retried_and_what_may_have_been_only_where_harm
     assert judge(error, "greeter", idempotent) is verdict
 
 
-def test_backoff_is_nothing_first_and_then_a_random_part_of_a_doubling_span() -> None:
-    assert [backoff(retry, lambda: 1.0) for retry in (1, 2, 3, 4, 20)] == pytest.approx([0, 0.01, 0.02, 0.04, 1.0])
-    assert backoff(3, lambda: 0.5) == pytest.approx(0.01)
+def test_pause_is_nothing_first_and_then_a_random_part_of_a_doubling_span() -> None:
+    assert [pause_before(retry, lambda: 1.0) for retry in (1, 2, 3, 4, 20)] == pytest.approx([0, 0.01, 0.02, 0.04, 1.0])
+    assert pause_before(3, lambda: 0.5) == pytest.approx(0.01)
 
 
 def test_the_budget_is_ten_a_second_and_a_fifth_of_the_calls() -> None:

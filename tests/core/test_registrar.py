@@ -120,7 +120,7 @@ async def test_a_registry_that_was_down_at_the_start_has_the_record_as_soon_as_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(registrar, "FIRST_PAUSE", 1000.0)
-    async with Troubled() as registry, Registrar(registry, interval=1000) as keeper:
+    async with Troubled() as registry, Registrar(registry, interval=1000, random=lambda: 1.0) as keeper:
         registry.trouble = RegistryError("refused")
         await keeper.register(GREETER)
         assert repr(keeper) == "<Registrar at memory, 1 records, 1 not registered>"

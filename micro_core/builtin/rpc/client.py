@@ -263,9 +263,8 @@ class RpcClient(Caller):
                 elif attempts.pause:
                     await anyio.sleep(attempts.pause)
         finally:
-            if attempts.has_token:  # for a retry that was not needed
-                attempts.has_token = False
-                self._budget.tokens += 1
+            if attempts.has_token:
+                attempts.give_back_token()
 
     async def _make_hedged(self, attempts: Attempts, after: float) -> Any:
         """Make a call and, where it takes longer than ``after`` seconds, at a second node as well."""

@@ -10,19 +10,20 @@ from functools import partial
 import anyio
 import httpx
 
-from micro_broker_http.publishing.backoff import backoff
 from micro_broker_http.publishing.outbox import Letter, Outbox
 from micro_broker_http.publishing.post import Verdict, post_batch, post_envelope
 from micro_broker_http.settings import Settings
 from micro_broker_http.wire.batch import MAX_BATCH, AckReader
 from micro_broker_http.wire.naming import Subscriber
+from micro_core.backoff import backoff
 
 __all__ = ["Courier", "Means"]
 
 log = logging.getLogger("micro.broker.http")
 TRIES = 2
 """How often a message is sent to Go peers: where a connection fails, once more, if possible to another member."""
-
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds below which the next attempt is made: after one failure, and after many."""
 A_MOMENT = 1.0
 """Seconds of failures after which a subscriber with a full outbox holds nobody up any more."""
 CLOSING_SECONDS = 1.0
@@ -220,7 +221,7 @@ class Courier:
         async with anyio.create_task_group() as group:
 
             async def wait() -> None:
-                await settings.sleep(backoff(failures, settings.random))
+                await settings.sleep(backoff(failures, settings.random, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
                 group.cancel_scope.cancel()
 
             group.start_soon(wait)
