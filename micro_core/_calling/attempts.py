@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from micro_core._calling.call_coding import CallCoding
 from micro_core._calling.discovery import Discovery
 from micro_core._calling.nodes import NodeList, Target
 from micro_core._calling.retry import Budget, Verdict, is_stopping, judge, pause_before
@@ -49,13 +49,6 @@ class AttemptRules:
     """The proxy that gets all calls."""
     follows_registry: bool = True
     """False where the settings name who gets all calls."""
-
-
-class Coding(Protocol):
-    """How the values of an endpoint are coded, and how long it takes."""
-
-    slowest: float
-    """The longest time that an answer took lately, in seconds."""
 
 
 class TargetedAttempt(Attempt):
@@ -104,7 +97,7 @@ class Attempts:
         started: float,
         deadline: float,
         metadata: dict[str, str],
-        route: Coding,
+        coding: CallCoding,
         request: bytes,
         idempotent: bool,
     ) -> None:
@@ -112,7 +105,7 @@ class Attempts:
         self.nodes = nodes
         self.deadline = deadline
         self.metadata = metadata
-        self.route = route
+        self.coding = coding
         self.request = request
         self._rules = rules
         self._idempotent = idempotent
@@ -159,7 +152,7 @@ class Attempts:
 
         Of what is left it gets a share, but longer than the endpoint was seen to take; the other one needs time too.
         """
-        deadline, seconds, slowest = self.deadline, self.call.options.attempt_timeout, self.route.slowest
+        deadline, seconds, slowest = self.deadline, self.call.options.attempt_timeout, self.coding.slowest
         retries = self._retries - len(self._tried)
         if retries <= 0:
             return deadline

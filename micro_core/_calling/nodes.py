@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from heapq import nsmallest
-from typing import Any
 
 from msgspec.structs import replace
 
+from micro_core._calling.call_coding import CallCoding, FramedHead
 from micro_core._calling.health import Health
 from micro_core.client import Filter
 from micro_core.registry import Change, ChangeKind, Node, Record
@@ -47,7 +47,7 @@ class Target:
     def __init__(self, node: Node, channel: Channel, rank: bytes = b"") -> None:
         self.node = node
         self.channel = channel
-        self.heads: dict[Any, Any] = {}
+        self.heads: dict[CallCoding, FramedHead] = {}
         """The constant headers of requests, kept by the client."""
         self.health = Health()
         self.answered = -math.inf

@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 import anyio
 
 from micro_core._calling.attempts import AttemptRules, Attempts, TargetedAttempt
+from micro_core._calling.call_coding import FADING, CallCoding, FramedHead, call_coding
 from micro_core._calling.discovery import Discovery
 from micro_core._calling.hedging import first_answer
 from micro_core._calling.nodes import NodeList, Target
@@ -23,7 +24,6 @@ from micro_core._plugins.build import build
 from micro_core._runtime.runner import clock, effective_deadline
 from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import error_from_wire
-from micro_core.builtin.rpc.client_route import FADING, FramedHead, Route, route_of
 from micro_core.builtin.rpc.client_stream import RpcStream, StreamLife
 from micro_core.client import Attempt, Call, Caller, ClientDefaults, ClientStream
 from micro_core.codec import Codec
@@ -54,7 +54,7 @@ PROBE_SECONDS = 1.0
 """Seconds that an ejected node may take to answer a probe."""
 CLOCK_SECONDS = 0.05
 """Seconds by which two timers that are due at the same moment may fire apart."""
-ROUTES_KEPT = 4096
+CODINGS_KEPT = 4096
 """Endpoints whose coding is cached; a gateway that calls whatever it is told to would fill memory."""
 
 
@@ -124,7 +124,7 @@ class RpcClient(Caller):
         self._random = random
         self._discovery = Discovery(registry, transport.connect, random, lookup_timeout, aperture)
         self._send: AttemptNext = fold(cast(AttemptNext, self._send_once), middleware)
-        self._routes: dict[Any, Route] = {}
+        self._codings: dict[Any, CallCoding] = {}
         self._ids = itertools.count(1)
         self._opened = AsyncExitStack()
         self._propagate = propagated(self._defaults.propagate)
@@ -168,14 +168,14 @@ class RpcClient(Caller):
     async def call(self, call: Call) -> Any:
         options, now = call.options, self._now()
         deadline, metadata = self._bounds(call, now, self._defaults.timeout)
-        route = self._route(call)
+        coding = self._coding(call)
         nodes = self._known(call)
         if nodes is None:
             nodes, now = await self._find(call, deadline), self._now()
-        body = b"" if call.request is None else route.encode(call.request)  # docs/wire.md §3.3
+        body = b"" if call.request is None else coding.encode(call.request)  # docs/wire.md §3.3
         idempotent = call.endpoint in nodes.idempotent if options.idempotent is None else options.idempotent
         self._budget.earn()
-        attempts = Attempts(self._rules, call, nodes, now, deadline, metadata, route, body, idempotent)
+        attempts = Attempts(self._rules, call, nodes, now, deadline, metadata, coding, body, idempotent)
         try:
             if options.hedge_after is None or not idempotent:
                 return await self._make(attempts)
@@ -189,12 +189,12 @@ class RpcClient(Caller):
         now, patience = self._now(), call.options.open_timeout
         ends, metadata = self._bounds(call, now, math.inf)
         deadline = min(ends, now + (self._defaults.timeout if patience is None else patience))
-        route = self._route(call)
+        coding = self._coding(call)
         nodes = self._known(call)
         if nodes is None:
             nodes, now = await self._find(call, deadline), self._now()
         self._budget.earn()
-        attempts = Attempts(self._rules, call, nodes, now, deadline, metadata, route, b"", False)
+        attempts = Attempts(self._rules, call, nodes, now, deadline, metadata, coding, b"", False)
         attempts.stream_deadline = ends
         stream: ClientStream[Any] = await self._make(attempts)
         return stream
@@ -211,15 +211,15 @@ class RpcClient(Caller):
             return deadline, call.metadata
         return min(deadline, context.deadline), self._carried_on(context.headers, context.propagated, call)
 
-    def _route(self, call: Call) -> Route:
+    def _coding(self, call: Call) -> CallCoding:
         """Return how a call's values are coded."""
         key = (call.service, call.endpoint, call.request_type, call.response_type, call.options.content_type)
-        route = self._routes.get(key)
-        if route is None:
-            if len(self._routes) >= ROUTES_KEPT:
-                self._routes.clear()
-            route = self._routes[key] = route_of(call, self._codecs, self._from_service)
-        return route
+        coding = self._codings.get(key)
+        if coding is None:
+            if len(self._codings) >= CODINGS_KEPT:
+                self._codings.clear()
+            coding = self._codings[key] = call_coding(call, self._codecs, self._from_service)
+        return coding
 
     def _known(self, call: Call) -> NodeList | None:
         """Return the nodes that a call can go to, if they need not be found first."""
@@ -293,7 +293,7 @@ class RpcClient(Caller):
         """Probe an ejected node (half-open): any answer brings it back, and no call is risked for it."""
         call, now = Call(nodes.service, "Debug.Health", None, Any), self._now()
         deadline = now + PROBE_SECONDS
-        attempts = Attempts(self._rules, call, nodes, now, deadline, {}, self._route(call), b"", False)
+        attempts = Attempts(self._rules, call, nodes, now, deadline, {}, self._coding(call), b"", False)
         attempt = TargetedAttempt(attempts, target, 0, deadline, {})
         try:
             await self._send(attempt)
@@ -306,19 +306,19 @@ class RpcClient(Caller):
     async def _send_once(self, attempt: TargetedAttempt) -> Any:
         """Make one attempt, and let node list and selector know how it went."""
         call, attempts, target, selector = attempt.call, attempt.attempts, attempt.target, self._selector
-        route: Route = attempts.route  # type: ignore[assignment]  # which is what this client gave it
+        coding = attempts.coding
         started = self._now()
         if selector.feedback:
             selector.started(target.node)
         ok, is_open = True, False
         try:
             if call.streaming:
-                stream = await self._open_once(attempt, route, started)
+                stream = await self._open_once(attempt, coding, started)
                 is_open = True
                 return stream
-            head: FramedHead | None = target.heads.get(route)
+            head = target.heads.get(coding)
             if head is None:
-                head = target.heads[route] = route.head(target.node)
+                head = target.heads[coding] = coding.head(target.node)
             id = next(self._ids)
             headers, body, framing = self._headers(attempt, attempt.deadline, started), attempts.request, head.framing
             if framing is not None:
@@ -336,13 +336,13 @@ class RpcClient(Caller):
             if selector.feedback and not is_open:
                 selector.finished(target.node, self._now() - started, ok)
         target.answered = now = self._now()
-        if (seconds := now - started) > route.slowest:
-            route.slowest = seconds
+        if (seconds := now - started) > coding.slowest:
+            coding.slowest = seconds
         else:
-            route.slowest *= FADING
+            coding.slowest *= FADING
         if target.health.failures or target.health.ejections:
             attempts.nodes.succeeded(target)
-        return self._read(call, route, head, reply)
+        return self._read(call, coding, head, reply)
 
     def _check_coding(self, reply: Message, target: Target) -> None:
         """Raise `ProtocolError` for a reply of a content type that no service has: whoever sent it is none.
@@ -374,7 +374,7 @@ class RpcClient(Caller):
             headers[key] = value.encode()
         return headers
 
-    def _read(self, call: Call, route: Route, head: FramedHead, reply: Message) -> Any:
+    def _read(self, call: Call, coding: CallCoding, head: FramedHead, reply: Message) -> Any:
         framing = head.framing
         error = reply.headers.get(b"Micro-Error") or reply.headers.get(b"X-Micro-Error")
         body = reply.body
@@ -384,18 +384,18 @@ class RpcClient(Caller):
                 raise error_from_wire(text, call.options.errors)
         if error:
             raise error_from_wire(error, call.options.errors)
-        return route.decode(body)
+        return coding.decode(body)
 
-    async def _open_once(self, attempt: TargetedAttempt, route: Route, now: float) -> RpcStream:
+    async def _open_once(self, attempt: TargetedAttempt, coding: CallCoding, now: float) -> RpcStream:
         ends = attempt.attempts.stream_deadline
         stream = await attempt.channel.open_stream(attempt.deadline)
         try:
             id = next(self._ids)
             number = b"%d" % id
-            constant = route.head(attempt.node)
+            constant = coding.head(attempt.node)
             headers = constant.headers | self._headers(attempt, ends, now)
             head = Head(headers | {b"Micro-Id": number, b"Micro-Stream": number})
-            opening, framing = route.opening, constant.framing
+            opening, framing = coding.opening, constant.framing
             if framing is not None:
                 opening = framing.pack_request(attempt.call.endpoint, id, opening)
             with anyio.CancelScope(deadline=attempt.deadline) as scope:
@@ -407,4 +407,4 @@ class RpcClient(Caller):
                 await stream.aclose()
             raise
         life = StreamLife(attempt, self._selector, self._now, now)
-        return RpcStream(attempt, route, head, stream, constant.framing, id, life, ends)
+        return RpcStream(attempt, coding, head, stream, constant.framing, id, life, ends)

@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 
 from micro_core._calling.attempts import TargetedAttempt
+from micro_core._calling.call_coding import CallCoding
 from micro_core._wire.errors import EOS, error_from_wire
-from micro_core.builtin.rpc.client_route import Route
 from micro_core.client import ClientStream
 from micro_core.codec import Framing
 from micro_core.errors import Closed, ConnectionLost, Executed, MicroError, ProtocolError, Timeout
@@ -61,7 +61,7 @@ class RpcStream(ClientStream[Any]):
     def __init__(
         self,
         attempt: TargetedAttempt,
-        route: Route,
+        coding: CallCoding,
         head: Head,
         stream: Stream,
         framing: Framing | None,
@@ -77,7 +77,7 @@ class RpcStream(ClientStream[Any]):
         patience = attempt.call.options.answer_timeout
         self._first_deadline = deadline if patience is None else min(deadline, life.opened + patience)
         self._errors = attempt.call.options.errors
-        self._route = route
+        self._coding = coding
         self._head = head
         self._stream = stream
         self._framing = framing
@@ -93,7 +93,7 @@ class RpcStream(ClientStream[Any]):
     async def send(self, request: Any) -> None:
         if not self._sending:
             raise Closed(f"{self._endpoint}: the sending side of the stream is closed")
-        body = self._route.encode(request)
+        body = self._coding.encode(request)
         if self._framing is not None:
             body = self._framing.pack_request(self._endpoint, self._id, body)
         await self._bounded(self._stream.send, self._head, {}, body)
@@ -113,7 +113,7 @@ class RpcStream(ClientStream[Any]):
             message = await self._first_answer()
         body, error = message.body, message.headers.get(b"Micro-Error") or message.headers.get(b"X-Micro-Error")
         if not error:
-            return self._route.decode(body if self._framing is None else self._unpacked(body))
+            return self._coding.decode(body if self._framing is None else self._unpacked(body))
         self._ended, self._sending = True, False
         if error == EOS:
             self._life.ended()

@@ -13,7 +13,7 @@ import anyio
 import sniffio
 
 from micro_core._wire.errors import error_to_wire, status_of
-from micro_core.builtin.rpc.server_route import ServerRoute
+from micro_core.builtin.rpc.handler_coding import HandlerCoding
 from micro_core.codec import Framing
 from micro_core.context import Context, _current
 from micro_core.errors import Executed, InternalError, MicroError, RemoteError, Timeout, Unavailable
@@ -161,44 +161,44 @@ class Fence:
 class Exchange(Fence):
     """A unary request."""
 
-    __slots__ = ("route",)
+    __slots__ = ("coding",)
 
     def __init__(
-        self, dispatcher: Counting, route: ServerRoute, request: Request, deadline: float, latest: float
+        self, dispatcher: Counting, coding: HandlerCoding, request: Request, deadline: float, latest: float
     ) -> None:
         super().__init__(dispatcher, request, deadline, latest)
-        self.route = route
+        self.coding = coding
 
     async def run(self) -> None:
-        route = self.route
+        coding = self.coding
         id, body = 0, self.request.body
         try:
             self.check_is_wanted()
-            context = self.context(route.handler.name)
-            if route.framing is not None:
-                _, id, body = route.framing.unpack_request(body)
-            argument = route.decode(body)
+            context = self.context(coding.handler.name)
+            if coding.framing is not None:
+                _, id, body = coding.framing.unpack_request(body)
+            argument = coding.decode(body)
             self.started = True
-            value = await route.invoke(context, argument)
+            value = await coding.invoke(context, argument)
             body = self.encode(value)
-            if route.framing is not None:
-                body = route.framing.pack_reply(route.handler.name, id, body, "")
+            if coding.framing is not None:
+                body = coding.framing.pack_reply(coding.handler.name, id, body, "")
         except BaseException as error:
             text = self.failure(error)
-            framing = route.framing
-            body = b"" if framing is None else framing.pack_reply(route.handler.name, id, b"", text)
-            self.finish(route.head, {b"Micro-Error": text.encode()}, body)
+            framing = coding.framing
+            body = b"" if framing is None else framing.pack_reply(coding.handler.name, id, b"", text)
+            self.finish(coding.head, {b"Micro-Error": text.encode()}, body)
             if self.ends(error):
                 raise
             return
-        self.finish(route.head, NOTHING, body)
+        self.finish(coding.head, NOTHING, body)
 
     def encode(self, value: object) -> bytes:
         """Return a reply's bytes; one that cannot be coded is the handler's fault, not the caller's."""
         try:
-            return self.route.encode(value)
+            return self.coding.encode(value)
         except MicroError as error:
-            raise TypeError(f"{self.route.handler.name} returned {type(value).__name__}: {error}") from error
+            raise TypeError(f"{self.coding.handler.name} returned {type(value).__name__}: {error}") from error
 
 
 class EventExchange(Fence):

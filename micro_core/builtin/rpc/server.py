@@ -16,8 +16,8 @@ from micro_core._wire.codec_set import CodecSet
 from micro_core._wire.errors import EOS
 from micro_core.builtin.rpc.exchange import EventExchange, Exchange, refuse
 from micro_core.builtin.rpc.guard import ask
+from micro_core.builtin.rpc.handler_coding import HandlerCoding, handler_coding
 from micro_core.builtin.rpc.purpose import Purpose, asked_in, content_type_of, purpose_of
-from micro_core.builtin.rpc.server_route import ServerRoute, route_of
 from micro_core.builtin.rpc.server_stream import LeftStream, RefusedStream, StreamExchange
 from micro_core.codec import Codec
 from micro_core.context import server_stopping
@@ -140,8 +140,8 @@ class Dispatcher:
         self._middleware = middleware
         self._guards = guards
         self._runner = runner
-        self._routes: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
-        self._coded: dict[tuple[bytes, bytes, bytes], ServerRoute] = {}
+        self._short_cuts: dict[tuple[bytes, bytes, bytes], HandlerCoding] = {}
+        self._codings: dict[tuple[bytes, bytes, bytes], HandlerCoding] = {}
         self.now = clock()
         self.draining = self.ending = False
         self.open_streams: set[StreamExchange] = set()
@@ -151,7 +151,7 @@ class Dispatcher:
     def receive(self, request: Request) -> None:
         """Take a request from the transport: every way to a handler leads through here, and past the guards.
 
-        A known route is the short cut of calls that name this service, where there are no guards.
+        A known request head is the short cut of calls that name this service, where there are no guards.
         """
         headers, stream = request.headers, request.stream
         if self.ending:
@@ -161,17 +161,19 @@ class Dispatcher:
             self._start(LeftStream(self, request, stream))
             return
         get = headers.get
-        route = self._routes.get((get(b"Micro-Endpoint", b""), get(b"Content-Type", b""), get(b"Micro-Service", b"")))
-        if route is None or self.draining or b"Micro-Topic" in headers or b"X-Micro-Topic" in headers:
+        coding = self._short_cuts.get(
+            (get(b"Micro-Endpoint", b""), get(b"Content-Type", b""), get(b"Micro-Service", b""))
+        )
+        if coding is None or self.draining or b"Micro-Topic" in headers or b"X-Micro-Topic" in headers:
             try:
-                route = self._admit(request)
+                coding = self._admit(request)
             except MicroError as error:
                 self.refuse(request, error)
                 return
-            if route is None:
+            if coding is None:
                 return
         size = 0 if stream is not None else len(request.body)
-        if self._is_full(size) and not route.handler.internal:
+        if self._is_full(size) and not coding.handler.internal:
             self.refuse(request, self._crowded())
             return
         deadline = latest = math.inf
@@ -183,9 +185,9 @@ class Dispatcher:
         self.in_flight += 1
         self.bytes_in_flight += size
         if stream is None:
-            self._runner.submit(Exchange(self, route, request, deadline, latest))
+            self._runner.submit(Exchange(self, coding, request, deadline, latest))
         else:
-            self._runner.submit(StreamExchange(self, route, request, stream, deadline, latest, self.open_streams))
+            self._runner.submit(StreamExchange(self, coding, request, stream, deadline, latest, self.open_streams))
 
     def refuse(self, request: Request, error: MicroError) -> None:
         """Answer an error, and handle nothing."""
@@ -215,8 +217,8 @@ class Dispatcher:
         self.in_flight += 1
         self._runner.submit(job)
 
-    def _admit(self, request: Request) -> ServerRoute | None:
-        """Return the route of a request; None where it was an event, which is under way by then.
+    def _admit(self, request: Request) -> HandlerCoding | None:
+        """Return the coding of a request; None where it was an event, which is under way by then.
 
         Raises what the guards raise, and `NotFound`, `BadRequest` and `Timeout` for requests that cannot be handled.
         """
@@ -239,20 +241,20 @@ class Dispatcher:
             raise self._unknown(purpose.endpoint)
         if request.stream is None and handler.kind is not HandlerKind.UNARY:
             raise BadRequest(f"{handler.name} is a {handler.kind} endpoint: open it as a stream")
-        return self._route(request, handler, purpose)
+        return self._coding(request, handler, purpose)
 
-    def _route(self, request: Request, handler: Handler, purpose: Purpose) -> ServerRoute:
+    def _coding(self, request: Request, handler: Handler, purpose: Purpose) -> HandlerCoding:
         """Return how a handler is called, and keep it where the next request like this one need not be looked at."""
         content_type = purpose.content_type
         asked = asked_in(request.headers) or content_type
-        known = self._coded.get((purpose.endpoint, content_type, asked))
+        known = self._codings.get((purpose.endpoint, content_type, asked))
         if known is None:
-            known = route_of(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
-            self._coded[purpose.endpoint, content_type, asked] = known
+            known = handler_coding(handler, content_type.decode("latin-1"), asked, self._codecs, self._middleware)
+            self._codings[purpose.endpoint, content_type, asked] = known
         get = request.headers.get
         by_its_head = purpose.endpoint == get(b"Micro-Endpoint") and self._name == get(b"Micro-Service")
         if by_its_head and content_type == asked and handler.kind is HandlerKind.UNARY and not self._guards:
-            self._routes[purpose.endpoint, content_type, self._name] = known
+            self._short_cuts[purpose.endpoint, content_type, self._name] = known
         return known
 
     def _is_full(self, size: int) -> bool:

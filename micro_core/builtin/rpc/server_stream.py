@@ -10,7 +10,7 @@ import anyio
 
 from micro_core._wire.errors import EOS, error_from_wire, error_to_wire
 from micro_core.builtin.rpc.exchange import NOTHING, Counting, Fence
-from micro_core.builtin.rpc.server_route import ServerRoute
+from micro_core.builtin.rpc.handler_coding import HandlerCoding
 from micro_core.codec import Framing
 from micro_core.context import Context
 from micro_core.errors import BadRequest, ConnectionLost, Executed, MicroError
@@ -28,9 +28,9 @@ ENDING_SECONDS = 1.0
 class _Requests:
     """The messages of the caller, decoded, until its end of stream."""
 
-    def __init__(self, stream: Stream, route: ServerRoute) -> None:
+    def __init__(self, stream: Stream, coding: HandlerCoding) -> None:
         self._stream = stream
-        self._route = route
+        self._coding = coding
         self._ended = False
 
     def __aiter__(self) -> AsyncIterator[object]:
@@ -42,8 +42,8 @@ class _Requests:
         message = await self._stream.receive()
         error = message.headers.get(b"Micro-Error")
         if not error:
-            framing = self._route.framing
-            return self._route.decode(message.body if framing is None else framing.unpack_request(message.body)[2])
+            framing = self._coding.framing
+            return self._coding.decode(message.body if framing is None else framing.unpack_request(message.body)[2])
         self._ended = True
         if error == EOS:
             raise StopAsyncIteration
@@ -53,12 +53,12 @@ class _Requests:
 class StreamExchange(Fence):
     """A request that opened a stream, of any kind of handler; among ``open_streams`` until it has ended."""
 
-    __slots__ = ("head", "open_streams", "route", "stream")
+    __slots__ = ("coding", "head", "open_streams", "stream")
 
     def __init__(
         self,
         dispatcher: Counting,
-        route: ServerRoute,
+        coding: HandlerCoding,
         request: Request,
         stream: Stream,
         deadline: float,
@@ -66,7 +66,7 @@ class StreamExchange(Fence):
         open_streams: set[StreamExchange],
     ) -> None:
         super().__init__(dispatcher, request, deadline, latest)
-        self.route = route
+        self.coding = coding
         self.stream = stream
         self.head = _head(request)
         self.open_streams = open_streams
@@ -76,8 +76,8 @@ class StreamExchange(Fence):
         end: Headers = {b"Micro-Error": EOS}
         try:
             self.check_is_wanted()
-            await self._handle(self.context(self.route.handler.name))
-            if self.route.handler.kind is HandlerKind.UNARY:
+            await self._handle(self.context(self.coding.handler.name))
+            if self.coding.handler.kind is HandlerKind.UNARY:
                 end = NOTHING  # one answer, and no end of stream
         except ConnectionLost as error:
             end = {b"Micro-Error": self.failure(error).encode()}  # of a call that the handler made, or of nobody's use
@@ -90,21 +90,21 @@ class StreamExchange(Fence):
 
     async def _handle(self, context: Context) -> None:
         """Call the handler with what it takes, middleware round it, and send what it gives."""
-        route, kind = self.route, self.route.handler.kind
-        argument: Any = _Requests(self.stream, route)
+        coding, kind = self.coding, self.coding.handler.kind
+        argument: Any = _Requests(self.stream, coding)
         if kind is HandlerKind.UNARY:
             body = self.request.body
-            argument = route.decode(body if route.framing is None else route.framing.unpack_request(body)[2])
+            argument = coding.decode(body if coding.framing is None else coding.framing.unpack_request(body)[2])
         elif kind is HandlerKind.SERVER_STREAM:
             argument = await anext(argument, _MISSING)
             if argument is _MISSING:
-                raise BadRequest(f"{route.handler.name}: the stream ended before its argument")
+                raise BadRequest(f"{coding.handler.name}: the stream ended before its argument")
             self.stream.discard()
         self.started = True
-        await fold(self._drive, route.middleware)(context, argument)
+        await fold(self._drive, coding.middleware)(context, argument)
 
     async def _drive(self, context: Context, argument: object) -> None:
-        handler = self.route.handler
+        handler = self.coding.handler
         if handler.kind in (HandlerKind.UNARY, HandlerKind.CLIENT_STREAM):
             await self._send(await handler.function(context, argument))
             return
@@ -123,11 +123,11 @@ class StreamExchange(Fence):
 
     async def _send(self, reply: object) -> None:
         try:
-            body = self.route.encode(reply)
+            body = self.coding.encode(reply)
         except MicroError as error:
-            raise TypeError(f"{self.route.handler.name} gave {type(reply).__name__}: {error}") from error
-        if self.route.framing is not None:
-            body = self.route.framing.pack_reply(self.route.handler.name, self._id, body, "")
+            raise TypeError(f"{self.coding.handler.name} gave {type(reply).__name__}: {error}") from error
+        if self.coding.framing is not None:
+            body = self.coding.framing.pack_reply(self.coding.handler.name, self._id, body, "")
         await self.stream.send(self.head, NOTHING, body)
 
     async def _finish(self, end: Headers) -> None:
@@ -137,7 +137,7 @@ class StreamExchange(Fence):
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + ENDING_SECONDS):
             try:
                 if end and not gone:
-                    await self.stream.send(self.head, end, _ending(self.route.framing, self.route.handler.name, end))
+                    await self.stream.send(self.head, end, _ending(self.coding.framing, self.coding.handler.name, end))
             except MicroError:
                 pass
         with anyio.CancelScope(shield=True):

@@ -10,7 +10,7 @@ from micro_core.message import Headers
 from micro_core.registry import Node
 from micro_core.transport import Head
 
-__all__ = ["FADING", "FramedHead", "Route", "route_of"]
+__all__ = ["FADING", "CallCoding", "FramedHead", "call_coding"]
 
 FADING = 0.99
 """Decay of the longest time with each answer that took less: to a third after a hundred."""
@@ -27,7 +27,7 @@ class FramedHead(Head):
         self.content_type = headers[b"Content-Type"]
 
 
-class Route:
+class CallCoding:
     """How the values of one endpoint are coded on their way out and back."""
 
     __slots__ = ("_codec", "_headers", "_legacy", "decode", "encode", "opening", "slowest")
@@ -53,8 +53,8 @@ class Route:
         return FramedHead({b"Content-Type": content_type, b"Accept": content_type} | self._headers, codec.framing)
 
 
-def route_of(call: Call, codecs: CodecSet, from_service: Headers) -> Route:
-    """Return the route of a call. Raises `BadRequest` where no codec fits its content type or its types."""
+def call_coding(call: Call, codecs: CodecSet, from_service: Headers) -> CallCoding:
+    """Return the coding of a call. Raises `BadRequest` where no codec fits its content type or its types."""
     for what, name in (("service", call.service), ("endpoint", call.endpoint)):
         if not isinstance(name, str):
             raise BadRequest(f"{what} {name!r} is no text, but of type {type(name).__name__}", executed=Executed.NO)
@@ -73,4 +73,4 @@ def route_of(call: Call, codecs: CodecSet, from_service: Headers) -> Route:
         b"Micro-Method": endpoint,
         b"Micro-Endpoint": endpoint,
     }
-    return Route(headers, codec, legacy, response, call.response_type)
+    return CallCoding(headers, codec, legacy, response, call.response_type)

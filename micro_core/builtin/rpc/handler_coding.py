@@ -11,10 +11,10 @@ from micro_core.middleware import HandlerMiddleware, fold
 from micro_core.server import Handler, HandlerKind
 from micro_core.transport import Head
 
-__all__ = ["ServerRoute", "route_of"]
+__all__ = ["HandlerCoding", "handler_coding"]
 
 
-class ServerRoute:
+class HandlerCoding:
     """A handler with middleware round it, and how its values are coded."""
 
     __slots__ = ("decode", "encode", "framing", "handler", "head", "invoke", "middleware")
@@ -38,13 +38,13 @@ class ServerRoute:
         )
 
 
-def route_of(
+def handler_coding(
     handler: Handler, content_type: str, asked: bytes, codecs: CodecSet, middleware: Sequence[HandlerMiddleware]
-) -> ServerRoute:
-    """Return the route of a handler for one content type; ``asked`` is the one that the peer named and gets back.
+) -> HandlerCoding:
+    """Return the coding of a handler for one content type; ``asked`` is the one that the peer named and gets back.
 
     Raises `BadRequest` where the content type is not supported.
     """
     request = codecs.find(content_type, handler.request_type)
     response = codecs.find(content_type, handler.response_type)
-    return ServerRoute(handler, request, response, asked, middleware)
+    return HandlerCoding(handler, request, response, asked, middleware)
