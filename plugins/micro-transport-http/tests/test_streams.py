@@ -369,3 +369,21 @@ async def test_another_request_on_a_streams_connection_is_refused(
             await stream.receive()
         await served.aclose()
         await stream.aclose()
+
+
+async def test_thousands_of_messages_without_a_body_are_no_flood(
+    open_transport: Any, node: Any, head: Head, requests: Requests
+) -> None:
+    count = 3000
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", requests, Limits()) as listener:
+        stream = await transport.connect(node(listener.address)).open_stream(math.inf)
+        await stream.send(head, OPEN, b"")
+        _, served = await requests.next_stream()
+        with anyio.fail_after(30):
+            for _ in range(count):
+                await stream.send(head, OPEN, b"")
+                assert (await served.receive()).body == b""
+                await served.send(ANSWER, {}, b"")
+                assert (await stream.receive()).body == b""
+        await served.aclose()
+        await stream.aclose()

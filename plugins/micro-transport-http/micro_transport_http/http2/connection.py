@@ -326,8 +326,10 @@ class Connection(ABC, Generic[S]):
         known.length += len(payload)
         if flags & END_STREAM:
             self._ended(known)
-        elif len(payload) < 16:
+        elif len(payload) < known.least:
             self.floods.small.take()
+        elif len(payload) > 1024:
+            self.floods.small.earn()  # the rest of a body that was cut into frames may be small
         known.arrived(payload)
 
     def _data_of_nobody(self, stream: int, known: S | None) -> None:

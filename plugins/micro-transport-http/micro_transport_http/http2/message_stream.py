@@ -13,7 +13,7 @@ from micro_transport_http.io.link import HIGH_WATER, Driver, Waiter
 
 from .connection import Connection
 from .frames import Code
-from .messages import MessageBuffer, NotAMessage, packed, prefix
+from .messages import PREFIX_SIZE, MessageBuffer, NotAMessage, packed, prefix
 from .stream_state import StreamState
 
 __all__ = ["Http2Stream"]
@@ -27,6 +27,9 @@ _TURN = 32 * 1024
 
 class Http2Stream(StreamState, Stream):
     """A stream of a connection; what is unread is what the peer may not send again."""
+
+    least = PREFIX_SIZE
+    """A frame that carries a whole message is an honest one, however short the message."""
 
     def __init__(
         self, driver: Driver, connection: Connection[Any], peer: str, *, window: int, headers: int, body: int

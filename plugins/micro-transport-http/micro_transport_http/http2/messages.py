@@ -8,10 +8,10 @@ from struct import Struct
 from micro_core import Headers, Message
 from micro_transport_http.http1.parser import canonical_name
 
-__all__ = ["MessageBuffer", "NotAMessage", "packed", "prefix"]
+__all__ = ["PREFIX_SIZE", "MessageBuffer", "NotAMessage", "packed", "prefix"]
 
 _PREFIX = Struct(">BI")
-_PREFIX_SIZE = 5
+PREFIX_SIZE = 5
 _NAME = Struct(">H")
 _VALUE = Struct(">I")
 
@@ -59,7 +59,7 @@ class MessageBuffer:
         """Bytes that are here."""
         self.taken = 0
         """Bytes that were taken and that the peer was not allowed again."""
-        self.wanted = _PREFIX_SIZE
+        self.wanted = PREFIX_SIZE
         """Bytes that the next message needs to be whole, as far as is known."""
 
     def feed(self, data: bytes) -> None:
@@ -74,43 +74,43 @@ class MessageBuffer:
         """Return the next message, None where it is not all here. Raises `NotAMessage`."""
         data, at = self._data, self._at
         there = len(data) - at
-        if there >= _PREFIX_SIZE:  # the usual case, that the next is here as it should be, before all others
+        if there >= PREFIX_SIZE:  # the usual case, that the next is here as it should be, before all others
             kind, length = _unpack_prefix(data, at)
-            if kind == _BODY and length <= there - _PREFIX_SIZE and length <= self._most_body:
-                self._at = end = at + _PREFIX_SIZE + length
-                self.size -= _PREFIX_SIZE + length
-                self.taken += _PREFIX_SIZE + length
-                self.wanted = _PREFIX_SIZE
-                return Message(self.headers, data[at + _PREFIX_SIZE : end])
+            if kind == _BODY and length <= there - PREFIX_SIZE and length <= self._most_body:
+                self._at = end = at + PREFIX_SIZE + length
+                self.size -= PREFIX_SIZE + length
+                self.taken += PREFIX_SIZE + length
+                self.wanted = PREFIX_SIZE
+                return Message(self.headers, data[at + PREFIX_SIZE : end])
         if self.size < self.wanted or not self.is_whole():
             return None
         data, at, wanted = self._data, self._at, self.wanted
         end = at + wanted
-        body = data[at + _PREFIX_SIZE : end]
+        body = data[at + PREFIX_SIZE : end]
         self._at = end
         self.size -= wanted
         self.taken += wanted
-        self.wanted = _PREFIX_SIZE
+        self.wanted = PREFIX_SIZE
         if data[at] == _BODY:
             return Message(self.headers, body)
         return self._with_headers(body)
 
     def is_whole(self) -> bool:
         """Tell whether the next message is all here. Raises `NotAMessage`."""
-        if self.size < _PREFIX_SIZE:
+        if self.size < PREFIX_SIZE:
             return False
-        if len(self._data) - self._at < _PREFIX_SIZE:
+        if len(self._data) - self._at < PREFIX_SIZE:
             self._gather()
         kind, length = _unpack_prefix(self._data, self._at)
         if kind > _WITH_HEADERS:
             raise NotAMessage(400, f"a message of the unknown kind {kind}")
-        self.wanted = _PREFIX_SIZE + length
+        self.wanted = PREFIX_SIZE + length
         if kind == _WITH_HEADERS and length >= _VALUE.size:
-            if self.size < _PREFIX_SIZE + _VALUE.size:
+            if self.size < PREFIX_SIZE + _VALUE.size:
                 return False
-            if len(self._data) - self._at < _PREFIX_SIZE + _VALUE.size:
+            if len(self._data) - self._at < PREFIX_SIZE + _VALUE.size:
                 self._gather()
-            block: int = _VALUE.unpack_from(self._data, self._at + _PREFIX_SIZE)[0]
+            block: int = _VALUE.unpack_from(self._data, self._at + PREFIX_SIZE)[0]
             if block > self._most_headers:
                 raise NotAMessage(431, f"the headers are larger than {self._most_headers} bytes")
             length -= _VALUE.size + block
@@ -125,7 +125,7 @@ class MessageBuffer:
     def clear(self) -> None:
         """Drop what is here."""
         self.taken += self.size
-        self._data, self._at, self.size, self.wanted = b"", 0, 0, _PREFIX_SIZE
+        self._data, self._at, self.size, self.wanted = b"", 0, 0, PREFIX_SIZE
         self._more.clear()
 
     def _gather(self) -> None:

@@ -32,6 +32,8 @@ class StreamState:
     """What ``content-length`` said."""
     length = 0
     """Bytes of content that came."""
+    least = 16
+    """Bytes of content that a frame in the middle of the body has, or it is one of next to nothing."""
     has_fields = False
     """What the message begins with has come; what still may come are trailers."""
 
