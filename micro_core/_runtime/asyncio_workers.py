@@ -20,6 +20,7 @@ from asyncio.tasks import _enter_task, _leave_task  # for those who run tasks th
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -68,7 +69,6 @@ class AsyncioWorkers(Runner):
     def __init__(self, closing_seconds: float) -> None:
         self._closing_seconds = closing_seconds
         self._loop = asyncio.get_running_loop()
-        self._time = self._loop.time
         self._context = copy_context()
         self._queue: deque[Job] = deque()
         self._idle: list[_WorkerTask] = []
@@ -104,7 +104,7 @@ class AsyncioWorkers(Runner):
             return False
         self._idle.pop()
         self._at_once += 1
-        began = self._time()
+        began = monotonic()
         try:
             rest = self._first_step(job)
         except BaseException as error:
@@ -120,7 +120,7 @@ class AsyncioWorkers(Runner):
                 self._idle.append(worker)
         finally:
             _leave_task(self._loop, task)
-        if self._time() - began > TURN_SECONDS:
+        if monotonic() - began > TURN_SECONDS:
             self._at_once = CALLS_PER_TURN
         return True
 
@@ -182,7 +182,7 @@ class AsyncioWorkers(Runner):
     async def _run_queue(self, worker: _WorkerTask) -> bool:
         """Run jobs until none is left; return whether the worker may wait for more in the same scope."""
         queue, turn, task = self._queue, CALLS_PER_TURN, worker.task
-        until = self._time() + TURN_SECONDS
+        until = monotonic() + TURN_SECONDS
         while queue:
             job = queue.popleft()
             try:
@@ -194,10 +194,10 @@ class AsyncioWorkers(Runner):
                 raise
             if rest is None:
                 turn -= 1
-                if not turn or self._time() > until or task.cancelling():
+                if not turn or monotonic() > until or task.cancelling():
                     turn = CALLS_PER_TURN
                     await _give_way(task)
-                    until = self._time() + TURN_SECONDS
+                    until = monotonic() + TURN_SECONDS
                 continue
             self._woken = False
             if queue:
@@ -205,7 +205,7 @@ class AsyncioWorkers(Runner):
             job.waits(worker.scope)
             if not await self._finish(worker, job, rest):
                 return False
-            turn, until = CALLS_PER_TURN, self._time() + TURN_SECONDS
+            turn, until = CALLS_PER_TURN, monotonic() + TURN_SECONDS
         self._woken = False
         self._at_once = 0
         return not self._closing

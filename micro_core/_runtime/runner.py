@@ -7,6 +7,7 @@ scope of its own. What a handler may rely on is the same on both.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -25,9 +26,13 @@ CLOSING_SECONDS = 5.0
 
 
 def clock() -> Callable[[], float]:
-    """Return the running event loop's clock, the one that `anyio.current_time` reads."""
+    """Return the running event loop's clock, the one that `anyio.current_time` reads.
+
+    That of asyncio's own loops is `time.monotonic`, which is returned itself: half of the time of asking the loop.
+    """
     if sniffio.current_async_library() == "asyncio":
-        return asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        return time.monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
     return anyio.current_time
 
 

@@ -20,6 +20,7 @@ from micro_core.transport import Head, Stream
 
 __all__ = ["RpcStream"]
 
+NOTHING: Headers = {}
 END: Headers = {b"Micro-Error": EOS}
 
 
@@ -96,7 +97,14 @@ class RpcStream(ClientStream[Any]):
         body = self._coding.encode(request)
         if self._framing is not None:
             body = self._framing.pack_request(self._endpoint, self._id, body)
-        await self._bounded(self._stream.send, self._head, {}, body)
+        if self._deadline != math.inf:
+            await self._bounded(self._stream.send, self._head, NOTHING, body)
+            return
+        try:
+            await self._stream.send(self._head, NOTHING, body)
+        except MicroError as error:
+            self._broken(error)
+            raise
 
     async def close_send(self) -> None:
         if self._sending:
@@ -107,10 +115,7 @@ class RpcStream(ClientStream[Any]):
     async def receive(self) -> Any:
         if self._ended:
             raise self._end or StopAsyncIteration
-        if self._life.is_answered:
-            message = await self._bounded(self._stream.receive)
-        else:
-            message = await self._first_answer()
+        message = await self._next()
         body, error = message.body, message.headers.get(b"Micro-Error") or message.headers.get(b"X-Micro-Error")
         if not error:
             return self._coding.decode(body if self._framing is None else self._unpacked(body))
@@ -119,6 +124,18 @@ class RpcStream(ClientStream[Any]):
             self._life.ended()
             raise StopAsyncIteration
         raise self._failed(error)
+
+    async def _next(self) -> Message:
+        if not self._life.is_answered:
+            return await self._first_answer()
+        if self._deadline != math.inf:
+            message: Message = await self._bounded(self._stream.receive)
+            return message
+        try:
+            return await self._stream.receive()
+        except MicroError as error:
+            self._broken(error)
+            raise
 
     def _unpacked(self, body: bytes) -> bytes:
         assert self._framing is not None
@@ -150,11 +167,15 @@ class RpcStream(ClientStream[Any]):
             with anyio.CancelScope(deadline=self._deadline):
                 return await function(*arguments)
         except MicroError as error:
-            self._placed(error)
-            if isinstance(error, ConnectionLost | ProtocolError):
-                self._life.ended(error)
+            self._broken(error)
             raise
         raise self._late("the stream's deadline passed")
+
+    def _broken(self, error: MicroError) -> None:
+        """Take note of what the transport raised, and say where."""
+        self._placed(error)
+        if isinstance(error, ConnectionLost | ProtocolError):
+            self._life.ended(error)
 
     def _late(self, what: str) -> MicroError:
         answered = self._life.is_answered

@@ -173,7 +173,8 @@ class Exchange(Fence):
         coding = self.coding
         id, body = 0, self.request.body
         try:
-            self.check_is_wanted()
+            if self.is_given_up or self.dispatcher.now() > self.latest:
+                self.check_is_wanted()
             context = self.context(coding.handler.name)
             if coding.framing is not None:
                 _, id, body = coding.framing.unpack_request(body)

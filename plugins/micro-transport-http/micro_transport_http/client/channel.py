@@ -61,7 +61,7 @@ class HttpChannel(Channel):
     async def call(self, head: Head, id: int, headers: Headers, body: bytes, deadline: float) -> Message:
         pool = self._pool
         connection = None if pool is None else pool.current
-        if connection is None or connection.is_full or (connection.is_idle and not await self._is_alive(connection)):
+        if connection is None or not (connection.is_in_use or await self._is_alive(connection)):
             connection = await self._connection(deadline)
         return await connection.call(head, b"%d" % id, headers, body, deadline)
 
@@ -128,9 +128,8 @@ class HttpChannel(Channel):
 
         Returns whether the connection may be used; others may have taken all its room meanwhile.
         """
-        now = self._connector.driver().time()
-        was_idle = connection.is_idle or not connection.is_shared
-        if was_idle and now - connection.idle_since > _FRESH_SECONDS:
+        is_stale = self._connector.driver().time() - connection.idle_since > _FRESH_SECONDS
+        if is_stale and (connection.is_idle or not connection.is_shared):
             try:
                 for _ in range(_TURNS):
                     await anyio.lowlevel.checkpoint()

@@ -69,6 +69,7 @@ class Http2Client(ClientConnection, PooledConnection):
         self.most_body = body
         self._most_headers = headers
         self._driver = driver
+        self._time = driver.time
         self._first = first
         self._next = 1
         self._opening: set[Http2ClientStream] = set()
@@ -87,6 +88,11 @@ class Http2Client(ClientConnection, PooledConnection):
     @property
     def in_flight(self) -> int:
         return len(self.streams) + len(self._opening)
+
+    @property
+    def is_in_use(self) -> bool:
+        taken = len(self.streams) + len(self._opening) + self.reserved
+        return 0 < taken < self._most_streams and not self._is_suspect
 
     @property
     def is_idle(self) -> bool:
@@ -118,7 +124,7 @@ class Http2Client(ClientConnection, PooledConnection):
 
     def _send(self, head: Head, headers: Headers, body: bytes, deadline: float) -> Http2Call:
         """Send a request. Raises `EncodeError`, `LimitExceeded`, `Timeout`."""
-        if deadline <= self._driver.time():
+        if deadline <= self._time():
             raise too_late(self.address)
         if len(headers) > 1 or head not in self.writer.known:
             self._check_size(head, headers)
@@ -134,7 +140,7 @@ class Http2Client(ClientConnection, PooledConnection):
         else:
             self.wire.write(block_frames(number, block, 0, self.sending.frame_size))
             self.sending.send(call, body, ends=True)
-        if alone or len(self.streams) >= self._most_streams:
+        if self._keepalive is None or len(self.streams) >= self._most_streams:
             self._came()
         return call
 
@@ -202,8 +208,8 @@ class Http2Client(ClientConnection, PooledConnection):
             self._keepalive = self._driver.call_at(now + LOOK_SECONDS, self._look)
 
     def left(self) -> None:
-        if not self.in_flight:
-            self.idle_since = self._driver.time()
+        if not (self.streams or self._opening):
+            self.idle_since = self._time()
             if self._is_leaving and not self.link.lost:
                 self.end(Code.NO_ERROR)
                 self.link.finish(_LINGER_SECONDS)
@@ -225,7 +231,7 @@ class Http2Client(ClientConnection, PooledConnection):
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""
-        self._silence.broken(self._driver.time())
+        self._silence.broken(self._time())
         if self._is_suspect:
             self._is_suspect = False
             self.left()

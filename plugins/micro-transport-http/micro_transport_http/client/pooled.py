@@ -40,6 +40,11 @@ class PooledConnection(ABC):
         """Whether it takes no further call for now."""
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether calls are under way, and there is room for more: most calls ask nothing else."""
+        return self.in_flight > 0 and not self.is_full
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is under way."""
         return not (self.in_flight or self.reserved)

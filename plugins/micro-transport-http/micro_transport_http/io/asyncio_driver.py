@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -265,7 +266,8 @@ class AsyncioDriver(Driver):
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.waiter = self.loop.create_future
-        self.time = self.loop.time
+        is_asyncio = type(self.loop).time is asyncio.BaseEventLoop.time
+        self.time = time.monotonic if is_asyncio else self.loop.time  # the same, in half of the time
         self._links: set[AsyncioLink] = set()
         self._accepting: list[AsyncioAccepting] = []
 
