@@ -51,8 +51,11 @@ PROTOCOLS = ("h2", "http/1.1")
 LAST_MOMENTS = 5.0
 """Seconds that clean-up may take where it waits for others."""
 log = logging.getLogger("micro.broker.http")
-logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line for every batch
-logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it writes every header, tokens included
+LIBRARY_LEVELS = {
+    logging.getLogger("httpx"): logging.WARNING,  # at INFO it writes a line for every batch
+    logging.getLogger("hpack"): logging.INFO,  # at DEBUG it writes every header, tokens included
+}
+"""From which level on the loggers of libraries write, unless the program has chosen one (docs/logging.md)."""
 
 
 class HttpBroker(Broker):
@@ -127,6 +130,7 @@ class HttpBroker(Broker):
         from micro_broker_http.subscribing.listener import Listener
 
         self._opened = True
+        _quiet_libraries()
         listening = await bind(self._address)
         try:
             self._bound = bound_address(listening)
@@ -285,3 +289,10 @@ class Workers:
             await self._ended.wait()
         with anyio.move_on_after(LAST_MOMENTS):
             await self._inbox.end_answers()
+
+
+def _quiet_libraries() -> None:
+    """Keep what libraries say of every message out of the log; a level that the program has set stays."""
+    for logger, level in LIBRARY_LEVELS.items():
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)

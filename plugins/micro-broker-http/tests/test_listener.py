@@ -1,10 +1,13 @@
 """What the listener answers to whoever posts, well-meaning or not (docs/wire.md §4.2, docs/protocol.md §7)."""
 
+import logging
+
 import anyio
 import httpx
 import pytest
 
 from micro_broker_http import HttpBroker
+from micro_broker_http.broker import LIBRARY_LEVELS
 from micro_broker_http.wire.batch import ACKS_TYPE, BATCH_TYPE, PATH, encode_batch, encode_item
 from micro_core import Closed, ConfigError, Message, Subscription
 
@@ -230,3 +233,25 @@ async def test_being_cancelled_closes_everything(registry, collector):
                 await anyio.sleep_forever()
     assert patience.cancelled_caught
     assert await registry.lookup("micro.http.broker") == []
+
+
+@pytest.fixture
+def library_levels():
+    before = [(logger, logger.level) for logger in LIBRARY_LEVELS]
+    for logger in LIBRARY_LEVELS:
+        logger.setLevel(logging.NOTSET)
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
+
+
+async def test_opening_keeps_what_libraries_say_of_every_message_out_of_the_log(registry, library_levels):
+    async with HttpBroker(registry):
+        assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
+        assert not logging.getLogger("hpack.table").isEnabledFor(logging.DEBUG)
+
+
+async def test_a_level_that_the_program_has_set_stays(registry, library_levels):
+    logging.getLogger("httpx").setLevel(logging.DEBUG)
+    async with HttpBroker(registry):
+        assert logging.getLogger("httpx").level == logging.DEBUG
