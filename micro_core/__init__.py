@@ -6,7 +6,7 @@ from micro_core._app.handlers import endpoint, idempotent
 from micro_core._app.proxy import with_options
 from micro_core._plugins.build import build
 from micro_core._plugins.host import PluginHost
-from micro_core.broker import Broker, Capability, Publication, PublishStats, Subscription
+from micro_core.broker import Broker, Capability, Publication, PublishOptions, PublishStats, Subscription
 from micro_core.client import Attempt, Call, Caller, CallOptions, CallOptionsDict, ClientStream, Filter
 from micro_core.codec import Codec, Framing
 from micro_core.context import Context, current_context
@@ -97,6 +97,7 @@ __all__ = [
     "ProtocolError",
     "Publication",
     "PublishError",
+    "PublishOptions",
     "PublishStats",
     "Record",
     "Registry",

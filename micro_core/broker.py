@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from types import MappingProxyType, TracebackType
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypedDict
 
 import msgspec
 
 from micro_core.errors import ConfigError, PublishError
 from micro_core.message import Message
+from micro_core.message_headers import wrong_header
+from micro_core.topics import fits, is_pattern, topic_problem
 
 __all__ = [
     "Broker",
@@ -24,6 +24,7 @@ __all__ = [
     "DeadLetter",
     "EventHandler",
     "Publication",
+    "PublishOptions",
     "PublishStats",
     "Start",
     "Subscription",
@@ -51,7 +52,6 @@ Start: TypeAlias = Literal["new", "all"] | datetime
 
 _PATIENCE: Final = 60.0
 """Seconds that the pauses between attempts grow to."""
-_LONGEST_TOPIC: Final = 255
 
 
 class Capability(StrEnum):
@@ -125,9 +125,9 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise `ConfigError` for what cannot be."""
         check_counts(self.topic, concurrency=self.concurrency, retries=self.retries)
-        if problem := _topic_problem(self.topic, pattern=True):
+        if problem := topic_problem(self.topic, pattern=True):
             raise ConfigError(f"topic {self.topic!r} cannot be subscribed to: {problem}")
-        if isinstance(self.dead_letter, str) and (problem := _topic_problem(self.dead_letter)):
+        if isinstance(self.dead_letter, str) and (problem := topic_problem(self.dead_letter)):
             raise ConfigError(f"dead_letter={self.dead_letter!r} of topic {self.topic!r} is no topic: {problem}")
         pauses = (self.backoff,) if isinstance(self.backoff, int | float) else tuple(self.backoff)
         if not pauses or not all(isinstance(each, int | float) and 0 <= each < float("inf") for each in pauses):
@@ -159,6 +159,16 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until it is delivered."""
     options: Mapping[str, str | int | float | bool] = {}
     """What this broker alone understands, by `Broker.publish_options`."""
+
+
+class PublishOptions(TypedDict, total=False):
+    """The keyword arguments of `Client.publish`, for type checkers; what each means is told there."""
+
+    metadata: Mapping[str, str] | None
+    confirm: Confirm | bool
+    key: str
+    delay: float
+    options: Mapping[str, Any]
 
 
 class PublishStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,11 +247,10 @@ class Broker(ABC):
             self._check_subscription(wanted)
 
     def _check_publication(self, wanted: Publication) -> None:
-        if problem := _topic_problem(wanted.topic):
+        if problem := topic_problem(wanted.topic):
             raise PublishError(f"topic {wanted.topic!r} cannot be published to: {problem}")
-        headers = wanted.message.headers
-        if _CONTROL.search(b"".join(headers.values())) or not all(map(_is_name, headers)):
-            wrong = next(name for name in headers if not _is_name(name) or _CONTROL.search(headers[name]))
+        wrong = wrong_header(wanted.message.headers)
+        if wrong is not None:
             raise PublishError(
                 f"header {wrong!r} of a message on {wanted.topic!r} cannot be sent: a name is a token of letters, "
                 "digits and hyphens, and a value has no control characters"
@@ -319,65 +328,8 @@ class Broker(ABC):
         await self.aclose()
 
 
-# Numbers, topics and names
-
-
 def check_counts(topic: str, *, concurrency: int, retries: int) -> None:
     """Raise `ConfigError` for what a subscriber of a topic cannot want."""
     for name, count, least in (("concurrency", concurrency, 1), ("retries", retries, 0)):
         if type(count) is not int or count < least:
             raise ConfigError(f"{name}={count!r} of topic {topic!r} is not valid: a whole number from {least}")
-
-
-def is_pattern(topic: str) -> bool:
-    """Return whether a topic is a pattern for several."""
-    return "*" in topic or ">" in topic
-
-
-def fits(topic: str, pattern: str) -> bool:
-    """Return whether a topic is, or fits the pattern, ``pattern``."""
-    if not is_pattern(pattern):
-        return topic == pattern
-    parts, wanted = topic.split("."), pattern.split(".")
-    if wanted[-1] == ">":
-        return len(parts) >= len(wanted) and _fit(parts, wanted[:-1])
-    return len(parts) == len(wanted) and _fit(parts, wanted)
-
-
-def _fit(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    return all(one in ("*", part) for one, part in zip(wanted, parts, strict=False))
-
-
-def _topic_problem(topic: object, *, pattern: bool = False) -> str:
-    """Return why a topic cannot be one, or an empty text."""
-    return _text_problem(topic, pattern) if isinstance(topic, str) else "a topic is a text"
-
-
-@lru_cache(maxsize=4096)
-def _text_problem(topic: str, pattern: bool) -> str:
-    if not topic:
-        return "it is empty"
-    if not topic.isprintable() or " " in topic:
-        return "a topic has no spaces and no control characters"
-    parts = topic.split(".")
-    if not all(parts):
-        return "a part between its dots is empty"
-    if len(topic.encode("utf-8", "surrogatepass")) > _LONGEST_TOPIC:
-        return f"it has more than {_LONGEST_TOPIC} bytes"
-    if not is_pattern(topic):
-        return ""
-    if not pattern:
-        return "it is a pattern, which can be subscribed to alone"
-    if any(is_pattern(part) and part not in ("*", ">") for part in parts) or ">" in parts[:-1]:
-        return "'*' stands for a whole part between dots, '>' for all that follow, at the end"
-    return ""
-
-
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z:]+")
-
-
-@lru_cache(maxsize=4096)
-def _is_name(name: bytes) -> bool:
-    """Return whether a header's name is a token (RFC 9110 §5.6.2), or Go's ``:topic``."""
-    return _NAME.fullmatch(name) is not None

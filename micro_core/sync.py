@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from micro_core._plugins.host import PluginHost
     from micro_core._runtime.loop_thread import LoopThread
-    from micro_core.broker import Broker, Confirm
+    from micro_core.broker import Broker, PublishOptions
     from micro_core.client import Caller
     from micro_core.codec import Codec
     from micro_core.registry import Registry
@@ -223,39 +223,23 @@ class SyncClient:
         self,
         topic: Topic[Payload],
         message: Payload,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        confirm: Confirm | bool = "kept",
-        key: str = "",
-        delay: float = 0.0,
-        options: Mapping[str, Any] = MappingProxyType({}),
+        **options: Unpack[PublishOptions],
     ) -> None: ...
     @overload
     def publish(
         self,
         topic: str,
         message: object,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        confirm: Confirm | bool = "kept",
-        key: str = "",
-        delay: float = 0.0,
-        options: Mapping[str, Any] = MappingProxyType({}),
+        **options: Unpack[PublishOptions],
     ) -> None: ...
     def publish(
         self,
         topic: str | Topic[Any],
         message: object,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        confirm: Confirm | bool = "kept",
-        key: str = "",
-        delay: float = 0.0,
-        options: Mapping[str, Any] = MappingProxyType({}),
+        **options: Unpack[PublishOptions],
     ) -> None:
         """Publish a message; arguments and errors as `Client.publish`."""
-        chosen: dict[str, Any] = {"confirm": confirm, "key": key, "delay": delay, "options": options}
-        self._wait(partial(self._client.publish, topic, message, metadata=metadata, **chosen))
+        self._wait(partial(self._client.publish, topic, message, **options))
 
     def flush(self, timeout: float = 25.0) -> int:
         """Wait until every published message was taken; return how many are left."""

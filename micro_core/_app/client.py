@@ -15,7 +15,7 @@ import anyio
 from micro_core._app.assembly import Parts, load_parts
 from micro_core._app.proxy import Proxy, proxy_class
 from micro_core._plugins.host import PluginHost
-from micro_core.broker import Broker, Capability, Confirm, Publication, PublishStats
+from micro_core.broker import Broker, Capability, Confirm, Publication, PublishOptions, PublishStats
 from micro_core.client import DEFAULT_OPTIONS, Call, Caller, CallOptionsDict, ClientStream, call_options
 from micro_core.codec import Codec
 from micro_core.context import current_context, propagated
@@ -223,24 +223,14 @@ class Client:
         self,
         topic: Topic[Payload],
         message: Payload,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        confirm: Confirm | bool = "kept",
-        key: str = "",
-        delay: float = 0.0,
-        options: Mapping[str, Any] = MappingProxyType({}),
+        **options: Unpack[PublishOptions],
     ) -> None: ...
     @overload
     async def publish(
         self,
         topic: str,
         message: object,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        confirm: Confirm | bool = "kept",
-        key: str = "",
-        delay: float = 0.0,
-        options: Mapping[str, Any] = MappingProxyType({}),
+        **options: Unpack[PublishOptions],
     ) -> None: ...
     async def publish(
         self,
