@@ -3,7 +3,8 @@
 import pytest
 
 MODULES = (
-    "suite", "registry", "selector", "transport", "transport_ends", "transport_stream", "transport_network", "codec",
+    "suite", "registry", "registry_sharing", "registry_watching", "selector",
+    "transport", "transport_ends", "transport_stream", "transport_network", "codec",
     "broker", "broker_capabilities", "broker_delivery", "broker_ends", "broker_stored", "rpc_work", "client", "server",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"micro_conformance.{module}" for module in MODULES))

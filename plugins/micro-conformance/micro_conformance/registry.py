@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
+from micro_conformance.registry_sharing import SharingPromises
 from micro_conformance.registry_watching import WatchingPromises
 from micro_conformance.suite import promise
 from micro_core import Change, ChangeKind, Closed, Endpoint, Node, Record, Registry, RegistryError, Value
@@ -17,7 +18,7 @@ from micro_core.testing import make_part
 __all__ = ["RegistryConformance"]
 
 
-class RegistryConformance(WatchingPromises):
+class RegistryConformance(WatchingPromises, SharingPromises):
     """Subclass it, and give ``plugin`` and ``options``.
 
     Names begin with ``conformance-`` and a random text; nodes are on 127.0.0.1, and nothing connects to them.
@@ -333,7 +334,7 @@ class RegistryConformance(WatchingPromises):
                 proxy.refuse()
                 yield self.make(server=proxy.address)
         elif self.unreachable_options:
-            yield make_part(self.kind, self.plugin, self.unreachable_options)
+            yield make_part(self.kind, self.plugin, {**self.options, **self.unreachable_options})
         else:
             pytest.skip("not claimed: unreachable, neither server nor unreachable_options are given")
 

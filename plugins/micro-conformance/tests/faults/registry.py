@@ -17,9 +17,10 @@ from micro_core.builtin.memory.registry import MemoryRegistry
 class Sound(MemoryRegistry):
     """The memory registry; with an option it does not answer."""
 
-    def __init__(self, *, unreachable: bool = False) -> None:
+    def __init__(self, *, unreachable: bool = False, secret: str = "") -> None:
         super().__init__()
         self.unreachable = unreachable
+        self.secret = secret
 
     async def lookup(self, name):
         if self.unreachable:
@@ -32,7 +33,7 @@ class FoundLate(Sound):
 
     async def lookup(self, name):
         found, self.looked, looked = await super().lookup(name), True, self.looked
-        return found if looked else []
+        return found if looked or self.network.watchers else []
 
 
 class AsciiMetadata(Sound):
@@ -120,8 +121,9 @@ class UnknownCannotBeDeregistered(Sound):
 
 class FindsWhatHasVanished(Sound):
     async def register(self, record, *, ttl=60.0):
+        known = key_of(record) in self.network.nodes
         await super().register(record, ttl=ttl)
-        if ttl == Suite.ttl:
+        if ttl == Suite.ttl and not known:
             self.network.vanishing = {record.name: [record]}
 
     async def lookup(self, name):
@@ -129,15 +131,18 @@ class FindsWhatHasVanished(Sound):
 
 
 class DoesNotRenew(Sound):
-    def _publish(self, published):
-        known = self.network.nodes.get((published.record.name, published.record.nodes[0].id))
-        if known is None or known.record != published.record:
-            super()._publish(published)
+    renewed = None
+
+    async def register(self, record, *, ttl=60.0):
+        before, self.renewed = self.renewed, (record, ttl)
+        if before != self.renewed:
+            await super().register(record, ttl=ttl)
 
 
 class ZeroIsSoon(Sound):
     async def register(self, record, *, ttl=60.0):
-        await super().register(record, ttl=ttl or 0.05)
+        known = key_of(record) in self.network.nodes
+        await super().register(record, ttl=ttl if ttl or known else 0.05)
 
 
 class TellsNoMetadata(Sound):
@@ -207,9 +212,17 @@ class ExpiresUntold(Sound):
         super()._prepare()
 
 
-class ClosesForOthersToo(Sound):
+class RemembersItsOwn(Sound):
+    mine = frozenset()
+
+    async def register(self, record, *, ttl=60.0):
+        await super().register(record, ttl=ttl)
+        self.mine |= {(record.name, node.id) for node in record.nodes}
+
+
+class ClosesForOthersToo(RemembersItsOwn):
     async def aclose(self):
-        for key in list(self.network.nodes):
+        for key in set(self.network.nodes) - self.mine:
             self._remove(key)
         await super().aclose()
 
@@ -374,8 +387,86 @@ class WholeSeconds(Sound):
         await super().register(record, ttl=ttl if ttl == 0.2 else int(ttl))
 
 
+class TakesBackWhatOthersRegisteredLater(RemembersItsOwn):
+    async def aclose(self):
+        for key in self.mine if not self._closed else ():
+            self._remove(key)
+        await super().aclose()
+
+
+class SecondWatchesHearWhatIsNew(Sound):
+    watches = 0
+
+    @asynccontextmanager
+    async def _watch(self, name):
+        async with super()._watch(name) as watcher:
+            self.watches += 1
+            if self.watches > 1:
+                watcher._unread.clear()
+            try:
+                yield watcher
+            finally:
+                self.watches -= 1
+
+
+class LeavingOneWatchDeafensAll(Sound):
+    @asynccontextmanager
+    async def _watch(self, name):
+        before = set(self.network.watchers)
+        async with super()._watch(name) as watcher:
+            yield watcher
+            self.network.watchers -= {other for other in before if other._prepare.__self__ is self}
+
+
+class FindsWhatItsWatchHasRead(Sound):
+    found = None
+
+    @asynccontextmanager
+    async def _watch(self, name):
+        self.found = list(await self.lookup(name)) if name else None
+        try:
+            async with super()._watch(name) as watcher:
+                yield watcher
+        finally:
+            self.found = None
+
+    async def lookup(self, name):
+        return await super().lookup(name) if self.found is None else self.found
+
+
+class LongestTtlStays(Sound):
+    def _publish(self, published):
+        known = self.network.nodes.get(key_of(published.record))
+        if known and known.expires < float("inf"):
+            published = replace_dataclass(published, expires=max(known.expires, published.expires))
+        super()._publish(published)
+
+
+class TtlStaysWhereThereIsNone(Sound):
+    def _publish(self, published):
+        known = self.network.nodes.get(key_of(published.record))
+        if known and published.expires == float("inf"):
+            published = replace_dataclass(published, expires=known.expires)
+        super()._publish(published)
+
+
+class JoinsKeysAtSlashes(Sound):
+    def _publish(self, published):
+        name, id = key_of(published.record)
+        for other in list(self.network.nodes):
+            if other != (name, id) and "/".join(other) == f"{name}/{id}":
+                self._remove(other)
+        super()._publish(published)
+
+
+class ShowsItsSecret(Sound):
+    def __repr__(self):
+        return f"<Registry secret={self.secret}>"
+
+
 class Suite(RegistryConformance):
     plugin = Sound
+    options = {"secret": "open-sesame"}
     unreachable_options = {"unreachable": True}
 
 
@@ -391,6 +482,14 @@ FAULTS = {
     "test_endpoints_that_changed_are_published": EndpointsStay,
     "test_a_node_of_another_registry_is_not_taken_back": TakesBackWhatOthersRegistered,
     "test_a_service_whose_last_node_has_gone_is_not_listed": ListsWhatHasGone,
+    "test_a_node_that_two_registered_stays_when_the_earlier_one_closes": TakesBackWhatOthersRegisteredLater,
+    "test_a_second_watch_of_one_registry_begins_with_all_that_is_there_too": SecondWatchesHearWhatIsNew,
+    "test_leaving_a_watch_leaves_the_others_of_its_registry_alone": LeavingOneWatchDeafensAll,
+    "test_a_registry_that_watches_finds_at_once_what_others_registered": FindsWhatItsWatchHasRead,
+    "test_renewing_with_a_shorter_ttl_shortens_it": LongestTtlStays,
+    "test_renewing_with_no_ttl_keeps_a_node_for_good": TtlStaysWhereThereIsNone,
+    "test_slashes_in_names_and_in_ids_are_told_apart": JoinsKeysAtSlashes,
+    "test_secrets_are_in_no_repr_and_no_error": ShowsItsSecret,
     "test_a_node_that_ran_out_can_be_registered_again": RunsOutOnce,
     "test_a_ttl_with_a_fraction_of_a_second_is_kept_to": WholeSeconds,
     "test_a_registered_node_is_found_by_others_when_register_returns": FoundLate,
