@@ -12,7 +12,8 @@ import anyio
 
 from micro_core._app.late_broker import LateBroker
 from micro_core._app.settings_of_parts import arguments_from, check_clear_text, check_reached
-from micro_core._plugins.host import CONTRACTS, PluginHost
+from micro_core._plugins.contracts import CONTRACTS
+from micro_core._plugins.host import PluginHost
 from micro_core._wire.codec_set import CodecSet
 from micro_core.broker import Broker
 from micro_core.client import Caller, ClientDefaults

@@ -1,6 +1,6 @@
 """The plugin host: from a name in a string to an object, through entry points and pluggy (docs/plugins.md).
 
-One host belongs to one service. All that the process keeps is the immutable listing of what is installed.
+One host belongs to one service.
 """
 
 from __future__ import annotations
@@ -9,66 +9,28 @@ import importlib
 import inspect
 import logging
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from micro_core._plugins.arguments import defaults_of
+from micro_core._plugins.contracts import CONTRACTS, EXTENSION
 from micro_core._plugins.entry_points import BUILT_IN, Installed, PluginQuery, canonical, is_allowed, select
 from micro_core._plugins.loaded import SPECIFICATIONS, PluginConfigError, PluginObject, call_hook, hooks_of
-from micro_core.broker import Broker
-from micro_core.client import Caller
+from micro_core._plugins.scan import installed
 from micro_core.codec import Codec
 from micro_core.errors import ConfigError, PluginError
 from micro_core.lifespan import ServiceLife
 from micro_core.middleware import CallMiddleware, Guard, HandlerMiddleware, PublishMiddleware
-from micro_core.registry import Registry
-from micro_core.selector import Selector
-from micro_core.server import Server
-from micro_core.transport import Transport
 
 if TYPE_CHECKING:
-    from importlib_metadata import Distribution
-
     from micro_core._settings.strings import Part
 
-__all__ = ["CONTRACTS", "Installed", "PluginHost", "installed", "refresh"]
+__all__ = ["PluginHost"]
 
 log = logging.getLogger("micro.plugins")
 
-CONTRACTS: Final[dict[str, type]] = {
-    "registry": Registry,
-    "selector": Selector,
-    "transport": Transport,
-    "codec": Codec,
-    "broker": Broker,
-    "client": Caller,
-    "server": Server,
-}
-"""What the plugins of each kind have to make."""
-
-EXTENSION: Final = "extension"
 MAKES_EXTENSION: Final = "make_extension"
-
-_GROUP_PREFIX: Final = "micro."
-
-_listing: tuple[Installed, ...] | None = None
-
-
-def installed() -> tuple[Installed, ...]:
-    """Return every plugin that the installed distributions offer, importing none; scanned once per process."""
-    global _listing
-    if _listing is None:
-        _listing = _scan()
-    return _listing
-
-
-def refresh() -> tuple[Installed, ...]:
-    """Scan again, for a process that installs plugins while it runs; return what `installed` returns from now on."""
-    global _listing
-    importlib.invalidate_caches()
-    _listing = None
-    return installed()
 
 
 class PluginHost:
@@ -310,50 +272,3 @@ def _type_of(value: object) -> str:
     if value is None:
         return "None"
     return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
-
-
-# The scan
-
-
-def _scan() -> tuple[Installed, ...]:
-    import importlib_metadata
-
-    found: dict[str, list[Installed]] = {}
-    distributions: Iterable[Any] = importlib_metadata.distributions()
-    for distribution in distributions:
-        try:
-            offered = _offered_by(distribution)
-        except Exception:  # other people's metadata
-            log.warning("the metadata of %r cannot be read; it is left out", distribution, exc_info=True)
-            continue
-        if offered:
-            found.setdefault(canonical(offered[0].distribution), offered)  # the first on the path is what is imported
-    plugins = [plugin for offered in found.values() for plugin in offered]
-    return tuple(sorted(plugins, key=lambda plugin: (plugin.kind, plugin.name, plugin.distribution)))
-
-
-def _offered_by(distribution: Distribution) -> list[Installed]:
-    if f"[{_GROUP_PREFIX}" not in (distribution.read_text("entry_points.txt") or "").replace(" ", ""):
-        return []
-    name, version, origin = distribution.metadata["Name"], distribution.version, str(distribution.locate_file(""))
-    requirements = tuple(text for text in distribution.requires or () if _names_the_core(text))
-    kinds = {_GROUP_PREFIX + kind: kind for kind in (*CONTRACTS, EXTENSION)}
-    return [
-        Installed(
-            kind=kinds[entry_point.group],
-            name=entry_point.name,
-            distribution=name,
-            version=version,
-            value=entry_point.value,
-            origin=origin,
-            core_requirements=requirements,
-        )
-        for entry_point in distribution.entry_points
-        if entry_point.group in kinds
-    ]
-
-
-def _names_the_core(requirement: str) -> bool:
-    name = requirement.strip()
-    end = next((at for at, letter in enumerate(name) if not (letter.isalnum() or letter in "-_.")), len(name))
-    return canonical(name[:end]) == BUILT_IN

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from micro_core import Codec, ConfigError, Node, PluginError, PluginNotFound, Registry, Selector, build, hookimpl
-from micro_core._plugins.host import PluginHost, installed, refresh
+from micro_core._plugins.host import PluginHost
+from micro_core._plugins.scan import installed, refresh
 from micro_core.config import Part, parse_part
 
 

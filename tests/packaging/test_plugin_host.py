@@ -150,7 +150,7 @@ def test_listing_tells_names_versions_and_origins_without_importing(
 ) -> None:
     program = """if True:
         import json, sys
-        from micro_core._plugins.host import installed
+        from micro_core._plugins.scan import installed
         plugins = [(p.kind, p.name, p.distribution, p.version, p.value, p.origin) for p in installed()]
         print(json.dumps([plugins, list(sys.modules)]))
     """
