@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from micro_core.backoff import backoff
 from micro_core.errors import RegistryError
 from micro_core.registry import Change, ChangeKind, Record, Registry
+from micro_core.tasks import OwnedTasks
 
 __all__ = ["Follower"]
 
@@ -28,6 +29,10 @@ class Follower:
     When a watch breaks, ``lost`` is called with its error, another is begun, and ``tell`` hears the difference: what is
     new, what is gone, and `SYNC` again. Neither function may wait, and what they raise ends the watch like an error of
     the registry's.
+
+    What a watch that was begun again does not name has either gone or been lost with the registry's data. With a
+    ``grace``, in seconds from `SYNC`, it is told as gone after that alone, for services that live register again
+    meanwhile; what a watch says outright that is gone is told at once.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Follower:
         tell: Callable[[Change], object],
         lost: Callable[[Exception], object] = lambda error: None,
         *,
+        grace: float = 0.0,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         random: Callable[[], float] = _random.random,
     ) -> None:
@@ -44,6 +50,7 @@ class Follower:
         self._name = name
         self._tell = tell
         self._report = lost
+        self._grace = grace
         self._sleep = sleep
         self._random = random
         self._known: dict[tuple[str, str], Record] = {}
@@ -61,20 +68,27 @@ class Follower:
     def _subject(self) -> str:
         return "all services" if self._name is None else repr(self._name)
 
+    def shows(self, name: str, id: str) -> Record | None:
+        """Return the record of a node as the registry has told it last, with that node alone; None: it has none."""
+        return self._known.get((name, id))
+
     async def run(self) -> NoReturn:
         """Follow until cancelled."""
-        while True:
-            try:
-                await self._watch()
-            except Exception as error:  # a plugin's or a library's, too: following never ends by itself
-                self._lost(error)
-            await self._sleep(backoff(self._failures, self._random, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
+        async with OwnedTasks() as timers:
+            while True:
+                try:
+                    await self._watch(timers)
+                except Exception as error:  # a plugin's or a library's, too: following never ends by itself
+                    self._lost(error)
+                await self._sleep(backoff(self._failures, self._random, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
 
-    async def _watch(self) -> NoReturn:
+    async def _watch(self, timers: OwnedTasks) -> NoReturn:
         self._syncing, self._stale = True, set(self._known)
         async with self._registry.watch(self._name) as changes:
             async for change in changes:
                 self._take(change)
+                if change.kind is ChangeKind.SYNC and self._stale:
+                    timers.start_soon(self._let_go, self._stale)
         raise RegistryError("the watch ended by itself, which a registry owes not to do")
 
     def _lost(self, error: Exception) -> None:
@@ -96,13 +110,22 @@ class Follower:
                 self._put(key, record, change.kind)
 
     def _sync(self, change: Change) -> None:
-        for key in self._stale & self._known.keys():
-            self._remove(key, self._known[key])
+        if not self._grace:
+            self._remove_stale()
         if self._failures:
             log.info("registry %s is back, following %s", self._registry.name, self._subject)
         self._syncing, self._failures = False, 0
-        self._stale.clear()
         self._tell(change)
+
+    async def _let_go(self, stale: set[tuple[str, str]]) -> None:
+        """Remove the nodes that are still not confirmed after the grace, unless the watch has broken again."""
+        await self._sleep(self._grace)
+        if self._stale is stale and not self._failures:
+            self._remove_stale()
+
+    def _remove_stale(self) -> None:
+        for key in list(self._stale):
+            self._remove(key, self._known[key])
 
     def _put(self, key: tuple[str, str], record: Record, kind: ChangeKind) -> None:
         known = self._known.get(key)
@@ -118,4 +141,5 @@ class Follower:
         known = self._known.get(key)
         if known is None or known.version == record.version:  # else it has moved on to another version
             self._known.pop(key, None)
+            self._stale.discard(key)
             self._tell(Change(kind=ChangeKind.DELETE, record=known or record))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import random as _random
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Self
 
 import anyio
@@ -26,16 +28,22 @@ FIRST_PAUSE = 0.5
 """Seconds below which a registry that was down is tried again, by chance; doubled each time, up to the interval of
 renewals."""
 LOST_SECONDS = 0.25
-"""A record that was lost is registered again after that long at most, by chance, so that not all come at once; doubled
-each time that it is lost again before it was renewed."""
+"""A record that was lost is registered again after that long at most, by chance, so that not all come at once."""
+LEAST_SECONDS = 0.5
+"""That long after a registration the next may follow at the soonest, where a registry loses it at once each time."""
+CONTESTED_SECONDS = 1.0
+"""Another object's record of the same id is replaced after that long at most, by chance, so that two do not for ever
+replace each other; doubled each time, up to the interval of renewals."""
 
 
 class Registrar:
     """Keeps records in ``registry``, each for ``ttl`` seconds, renewed every ``interval``. An async context manager.
 
     It watches its own records: one that the registry has lost (a server that was emptied, a lease that ran out, a node
-    that somebody else took back) is registered again within a second. A registry that is down is tried again, sooner
-    than the interval and as soon as it is back; whatever it raises ends nothing. Losses and recoveries are logged.
+    that somebody else took back) is registered again within a second, however often; one that another object has
+    replaced, with the same node id, ever more seldom while that one stays. A registry that is down is tried again,
+    sooner than the interval and as soon as it is back; whatever it raises ends nothing. Losses and recoveries are
+    logged.
     """
 
     def __init__(
@@ -53,7 +61,7 @@ class Registrar:
         self._tasks = OwnedTasks()
         self._kept: dict[tuple[str, str], Kept] = {}
         """By service and node id."""
-        self._followed: dict[str, anyio.CancelScope] = {}
+        self._followed: dict[str, tuple[Follower, anyio.CancelScope]] = {}
         self._follows_network = False
 
     def __repr__(self) -> str:
@@ -110,7 +118,7 @@ class Registrar:
         if not kept:
             return
         if not any(name == record.name for name, _ in self._kept) and record.name in self._followed:
-            self._followed.pop(record.name).cancel()
+            self._followed.pop(record.name)[1].cancel()
         with anyio.move_on_after(ANSWER_SECONDS, shield=True) as bounded:
             for one in kept:
                 one.scope.cancel()
@@ -126,10 +134,11 @@ class Registrar:
         """Register a record, bounded in time. Raises what the registry does."""
         with anyio.move_on_after(ANSWER_SECONDS):
             kept.update()
+            kept.announced.update((kept.record.version, node.address) for node in kept.record.nodes)
             await self._registry.register(kept.record, ttl=self._ttl)
-            if kept.failures:
+            if kept.failures or kept.lost:
                 log.info("%s is registered in registry %s again", kept.record.name, self._registry.name)
-            kept.failures = 0
+            kept.failures, kept.lost, kept.registered_at = 0, False, anyio.current_time()
             return
         raise RegistryError(f"registry {self._registry.name} has not answered in {ANSWER_SECONDS:.0f} s")
 
@@ -150,11 +159,20 @@ class Registrar:
         with anyio.move_on_after(kept.retry_after if kept.failures else self._interval):
             await kept.due.wait()
         if kept.due.is_set():
-            kept.losses += 1
-            await anyio.sleep(backoff(kept.losses, self._random, first=LOST_SECONDS, longest=self._interval))
+            soonest = kept.registered_at + LEAST_SECONDS - anyio.current_time()
+            await anyio.sleep(max(soonest, 0.0) + self._random() * LOST_SECONDS)
+            if self._is_replaced(kept):
+                await self._let_another_be(kept)
         else:
-            kept.losses = 0
+            kept.contests = 0
         kept.due = anyio.Event()
+
+    async def _let_another_be(self, kept: Kept) -> None:
+        """Wait before another's record is replaced in its turn, or until that one is gone."""
+        kept.contests += 1
+        kept.vacant = anyio.Event()
+        with anyio.move_on_after(backoff(kept.contests, self._random, first=CONTESTED_SECONDS, longest=self._interval)):
+            await kept.vacant.wait()
 
     def _failed(self, kept: Kept, error: Exception) -> None:
         kept.failures += 1
@@ -182,31 +200,46 @@ class Registrar:
 
     def _follow(self, name: str) -> None:
         if name not in self._followed:
-            scope = self._followed[name] = anyio.CancelScope()
-            self._tasks.start_soon(self._run, Follower(self._registry, name, self._told, random=self._random), scope)
+            follower = Follower(self._registry, name, partial(self._told, name), random=self._random)
+            self._followed[name] = follower, anyio.CancelScope()
+            self._tasks.start_soon(self._run, *self._followed[name])
 
     async def _run(self, follower: Follower, scope: anyio.CancelScope) -> None:
         with scope:
             await follower.run()
 
-    def _told(self, change: Change) -> None:
+    def _told(self, service: str, change: Change) -> None:
         if change.kind is ChangeKind.SYNC:
-            for kept in self._kept.values():
-                if kept.failures:  # the registry answers again
-                    kept.due.set()
+            for kept in {kept for (name, _), kept in self._kept.items() if name == service}:
+                self._check_shown(kept)
             return
         for node in change.record.nodes:
-            own = self._kept.get((change.record.name, node.id))
-            if own is None or own.record.version != change.record.version:
+            own = self._kept.get((service, node.id))
+            if own is None:
                 continue
             if change.kind is ChangeKind.DELETE:
-                self._lost(own)
+                self._deleted(own, change.record)
             else:
                 self._check_alone(own, node)
 
+    def _check_shown(self, kept: Kept) -> None:
+        """Register at once what failed, for the registry answers again, and what it has never told of."""
+        if kept.failures:
+            kept.due.set()
+        elif any(shown is None for shown in self._shown(kept)):
+            log.debug("registry %s does not tell of %s", self._registry.name, kept.record.name)
+            kept.due.set()
+
+    def _shown(self, kept: Kept) -> list[Record | None]:
+        """Return what the registry has under the ids of a record's nodes."""
+        if kept.record.name not in self._followed:
+            return []
+        follower, _ = self._followed[kept.record.name]
+        return [follower.shows(kept.record.name, node.id) for node in kept.record.nodes]
+
     def _check_alone(self, kept: Kept, node: Node) -> None:
         """Warn, once, where a node of another process has the id of ours."""
-        if not kept.contested and all(own.address != node.address for own in kept.record.nodes):
+        if not kept.contested and all(address != node.address for _, address in kept.announced):
             kept.contested = True
             log.warning(
                 "node %s of %s is announced at %s by another process: two have one id",
@@ -215,10 +248,21 @@ class Registrar:
                 node.address,
             )
 
-    def _lost(self, kept: Kept) -> None:
-        if not kept.due.is_set():
-            log.warning("registry %s has lost %s: it is registered again", self._registry.name, kept.record.name)
+    def _deleted(self, kept: Kept, record: Record) -> None:
+        """Have a record registered again that is gone, whoever of those who have its id it was that left."""
+        kept.vacant.set()
+        if record.version == kept.record.version and not kept.due.is_set():
+            kept.lost = True
+            log.warning("registry %s has lost %s: registering it again", self._registry.name, kept.record.name)
+        if record.version == kept.record.version or self._is_anothers(kept, record):
             kept.due.set()
+
+    def _is_replaced(self, kept: Kept) -> bool:
+        """Return whether the registry has another's node under the id of one of ours."""
+        return any(shown is not None and self._is_anothers(kept, shown) for shown in self._shown(kept))
+
+    def _is_anothers(self, kept: Kept, record: Record) -> bool:
+        return all((record.version, node.address) not in kept.announced for node in record.nodes)
 
 
 class Kept:
@@ -235,8 +279,16 @@ class Kept:
         """Consecutive failures; 0: it is registered."""
         self.retry_after = 0.0
         """Seconds from the latest failure to the next try."""
-        self.losses = 0
-        """Losses since it was last renewed on schedule."""
+        self.announced: set[tuple[str, str]] = set()
+        """The versions and addresses that it has had: what the registry shows with others is another's."""
+        self.lost = False
+        """Whether the registry has lost it since it was registered last."""
+        self.registered_at = -math.inf
+        """When it was registered last, on the event loop's clock."""
+        self.contests = 0
+        """How often another has replaced it since it was last renewed on schedule."""
+        self.vacant = anyio.Event()
+        """Set when what the registry had under its ids is gone."""
         self.keeping = False
         self.contested = False
 
