@@ -304,13 +304,16 @@ async def test_a_flood_on_one_connection_leaves_its_neighbour_alone(wire: Any, a
 
 
 async def test_reset_calls_are_abandoned(wire: Any) -> None:
-    abandoned = anyio.Event()
+    handed_on, abandoned = anyio.Event(), anyio.Event()
 
     def hold(request: Any) -> None:
         request.abandon = abandoned.set
+        handed_on.set()
 
     async with wire(receive=hold) as (connection, _):
         await connection.stream.send(PREFACE + SETTINGS + request())
+        with anyio.fail_after(5):
+            await handed_on.wait()  # what is reset before never is
         await connection.stream.send(RstStreamFrame(1, Code.CANCEL).serialize())
         with anyio.fail_after(5):
             await abandoned.wait()
