@@ -326,8 +326,8 @@ def test_unfinished_requests_hold_little() -> None:
         said = here.take()
         at = 0
         while at < len(said):
-            high, low, kind, _, stream = frames.unpack_head(said, at)
-            size = high << 8 | low
+            size_and_kind, _, stream = frames.unpack_head(said, at)
+            size, kind = size_and_kind >> 8, size_and_kind & 0xFF
             if kind == 8:
                 more = int.from_bytes(said[at + 9 : at + 13])
                 window += 0 if stream else more

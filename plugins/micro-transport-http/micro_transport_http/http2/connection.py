@@ -164,45 +164,56 @@ class Connection(ABC, Generic[S]):
         at, there = 0, len(data)
         try:
             while there - at >= FRAME_HEAD and not self.is_over:
-                high, low, kind, flags, stream = unpack_head(data, at)
-                size = high << 8 | low
+                if data[at + 3] == HEADERS:
+                    begins, at = at, self._messages(data, at)
+                    if at > begins:
+                        continue
+                size_and_kind, flags, stream = unpack_head(data, at)
+                size = size_and_kind >> 8
                 if size > FRAME_SIZE:
                     raise ConnectionBroken(Code.FRAME_SIZE_ERROR, f"a frame of {size} bytes")
                 begins, ends = at + FRAME_HEAD, at + FRAME_HEAD + size
                 if ends > there:
                     break
                 at = ends
-                if kind == HEADERS and flags == END_HEADERS and there - at >= FRAME_HEAD:
-                    at = self._message(data, begins, ends, stream) or at
-                    if at > ends:
-                        continue
-                self._frame(kind, flags, stream & LARGEST_WINDOW, data[begins:ends])
+                self._frame(size_and_kind & 0xFF, flags, stream & LARGEST_WINDOW, data[begins:ends])
         except ConnectionBroken as broken:
             self.end(broken.code, broken.sentence)
             self.on_broken(broken.sentence)
             return
         self._rest = data[at:] if at < there else b""
 
-    def _message(self, data: bytes, begins: int, ends: int, stream: int) -> int:
-        """Take the whole message whose block is between two places, if it is of the usual form; return where it ends.
+    def _messages(self, data: bytes, at: int) -> int:
+        """Take the messages of the usual form that begin at a place, one after another; return where they end.
 
-        The short way for calls of our peers: a block that is known, and a body in one frame. Returns 0 for all else.
+        The short way for calls of our peers: a block that is known, and a body in one frame. All else is left alone.
         """
-        high, low, kind, flags, of = unpack_head(data, ends)
-        size: int = high << 8 | low
-        at = ends + FRAME_HEAD + size
-        if kind != DATA or flags != END_STREAM or of != stream or at > len(data) or size > self._window:
-            return 0
-        if self._block_stream or self._is_first or size > self._left:
-            return 0
-        known = self.reader.known(data[begins:ends])
-        if known is None or not self.on_message(stream, known[0], known[1], data[at - size : at]):
-            return 0
-        self._carried = True
-        self._left -= size
-        self.owed += size
-        if self.owed >= CONNECTION_WINDOW // 4:
-            self.give_back()
+        if self._block_stream or self._is_first:
+            return at
+        begun, there, most = at, len(data), min(FRAME_SIZE, self._window)
+        known, take = self.reader.known, self.on_message
+        while there - at >= 2 * FRAME_HEAD and not self.is_over:
+            size, flags, stream = unpack_head(data, at)
+            ends = at + FRAME_HEAD + (size >> 8)
+            if size & 0xFF != HEADERS or flags != END_HEADERS or there - ends < FRAME_HEAD:
+                break
+            size, flags, of = unpack_head(data, ends)
+            if size & 0xFF != DATA or flags != END_STREAM or of != stream:
+                break
+            size >>= 8
+            body = ends + FRAME_HEAD
+            if body + size > there or size > most or size > self._left:
+                break
+            start = known(data[at + FRAME_HEAD : ends])
+            if start is None or not take(stream, *start, data[body : body + size]):
+                break
+            at = body + size
+            self._left -= size
+            self.owed += size
+        if at > begun:
+            self._carried = True
+            if self.owed >= CONNECTION_WINDOW // 4:
+                self.give_back()
         return at
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:

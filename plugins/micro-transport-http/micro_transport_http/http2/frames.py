@@ -52,13 +52,13 @@ FRAME_HEAD = 9
 """Bytes before a frame's payload."""
 LARGEST_WINDOW = 2**31 - 1
 
-_HEAD = Struct(">HBBBI")
+_HEAD = Struct(">IBI")
 _SETTING = Struct(">HI")
 _NUMBER = Struct(">I")
 _GOODBYE = Struct(">II")
 
 unpack_head = _HEAD.unpack_from
-"""The length's upper two bytes, its lowest, type, flags and stream of the frame that begins at an offset."""
+"""The length with the type as its lowest byte, flags and stream of the frame that begins at an offset."""
 _pack_head = _HEAD.pack
 _pack_number = _NUMBER.pack
 
@@ -103,20 +103,20 @@ class Setting(IntEnum):
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """Return a frame."""
     size = len(payload)
-    return _pack_head(size >> 8, size & 0xFF, kind, flags, stream) + payload
+    return _pack_head(size << 8 | kind, flags, stream) + payload
 
 
 def data_frame(stream: int, payload: bytes, flags: int) -> bytes:
     """Return a DATA frame."""
     size = len(payload)
-    return _pack_head(size >> 8, size & 0xFF, DATA, flags, stream) + payload
+    return _pack_head(size << 8 | DATA, flags, stream) + payload
 
 
 def block_frames(stream: int, block: bytes, flags: int, most: int) -> bytes:
     """Return the HEADERS frame of a block, and CONTINUATION frames where it has more than ``most`` bytes."""
     size = len(block)
     if size <= most:
-        return _pack_head(size >> 8, size & 0xFF, HEADERS, flags | END_HEADERS, stream) + block
+        return _pack_head(size << 8 | HEADERS, flags | END_HEADERS, stream) + block
     parts = [block[at : at + most] for at in range(0, size, most)]
     frames = [frame(HEADERS, flags, stream, parts[0])]
     frames += [frame(CONTINUATION, 0, stream, part) for part in parts[1:-1]]
@@ -126,9 +126,8 @@ def block_frames(stream: int, block: bytes, flags: int, most: int) -> bytes:
 
 def message_frames(stream: int, block: bytes, body: bytes) -> bytes:
     """Return a whole message: a block and a body that each fit into a frame."""
-    first, second = len(block), len(body)
-    head = _pack_head(first >> 8, first & 0xFF, HEADERS, END_HEADERS, stream)
-    return b"%b%b%b%b" % (head, block, _pack_head(second >> 8, second & 0xFF, DATA, END_STREAM, stream), body)
+    head = _pack_head(len(block) << 8 | HEADERS, END_HEADERS, stream)
+    return b"%b%b%b%b" % (head, block, _pack_head(len(body) << 8 | DATA, END_STREAM, stream), body)
 
 
 def settings(values: Mapping[Setting, int]) -> bytes:
