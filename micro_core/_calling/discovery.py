@@ -21,6 +21,9 @@ log = logging.getLogger("micro.client")
 
 ANSWER_SECONDS = 5.0
 """Seconds that a registry may take to list what there is; beyond that it counts as failed."""
+GRACE_SECONDS = 5.0
+"""Seconds for which nodes are still called that a registry no longer names after a break, and has not said to be gone:
+its server may have come back empty, and services that live register again."""
 DEPARTED_SECONDS = 60.0
 """Seconds for which a node is not called after another service answered at its address, unless announced anew."""
 NAMES_SECONDS = 0.5
@@ -186,7 +189,10 @@ class Discovery:
             self._wake(followed, error)
 
         with followed.scope:
-            await Follower(self._registry, followed.nodes.service, tell, lost, random=self._random).run()
+            follower = Follower(
+                self._registry, followed.nodes.service, tell, lost, grace=GRACE_SECONDS, random=self._random
+            )
+            await follower.run()
 
     def _wake(self, followed: Followed, error: Exception | None) -> None:
         followed.error = error

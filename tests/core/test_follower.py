@@ -61,21 +61,31 @@ class WatchesAsWritten(Registry):
             await anyio.sleep_forever()
 
 
-async def heard(*watches: Watch) -> list[tuple[str, ...]]:
-    """Return what a follower of these watches tells: kind, version and ids, or the error's text."""
+async def heard(*watches: Watch, grace: float = 0.0, seconds: float = 0.0) -> list[tuple[str, ...]]:
+    """Return what a follower of these watches tells: kind, version and ids, or the error's text.
+
+    Pauses take no time; a ``grace`` is slept through, and ``seconds`` are waited at the end.
+    """
     told: list[tuple[str, ...]] = []
 
     def tell(change: Change) -> None:
         told.append((change.kind.value, *[f"{node.id} {change.record.version}" for node in change.record.nodes]))
 
     async def no_pause(seconds: float) -> None:
-        await anyio.lowlevel.checkpoint()
+        await (anyio.sleep(grace) if seconds == grace and grace else anyio.lowlevel.checkpoint())
 
     registry = WatchesAsWritten(*watches)
-    follower = Follower(registry, "greeter", tell, lambda error: told.append((str(error),)), sleep=no_pause)
+
+    def lost(error: Exception) -> None:
+        told.append((str(error),))
+
+    follower = Follower(registry, "greeter", tell, lost, grace=grace, sleep=no_pause)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follower.run)
         await anyio.wait_all_tasks_blocked()
+        if seconds:
+            await anyio.sleep(seconds)
+            await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     return told
 
@@ -99,6 +109,33 @@ async def test_after_a_break_the_difference_is_told() -> None:
 
 async def test_nothing_is_gone_while_a_registry_that_comes_back_has_not_told_all() -> None:
     assert await heard([create("a"), SYNC, RegistryError("reset")], []) == [("create", "a 1"), ("sync",), ("reset",)]
+
+
+EMPTIED: Watch = [create("stays", "goes"), SYNC, RegistryError("reset")]
+
+
+async def test_with_a_grace_what_a_new_watch_does_not_name_stays_for_now() -> None:
+    assert (await heard(EMPTIED, [SYNC], grace=1000.0))[3:] == [("reset",), ("sync",)]
+
+
+async def test_after_the_grace_what_was_not_named_again_is_gone() -> None:
+    told = await heard(EMPTIED, [SYNC, create("stays")], grace=0.05, seconds=0.5)
+    assert told[3:] == [("reset",), ("sync",), ("create", "stays 1"), ("delete", "goes 1")]
+
+
+async def test_what_a_watch_says_is_gone_has_no_grace() -> None:
+    told = await heard([create("a", "b"), SYNC, delete("a"), RegistryError("reset")], [SYNC, delete("b")], grace=1000.0)
+    assert told[3:] == [("delete", "a 1"), ("reset",), ("sync",), ("delete", "b 1")]
+
+
+async def test_a_node_in_its_grace_that_comes_back_at_another_version_leaves_the_one_before() -> None:
+    told = await heard(EMPTIED, [SYNC, create("stays", version="2")], grace=1000.0)
+    assert told[4:] == [("sync",), ("delete", "stays 1"), ("create", "stays 2")]
+
+
+async def test_a_watch_that_breaks_within_the_grace_begins_another() -> None:
+    told = await heard(EMPTIED, [SYNC, RegistryError("again")], [], grace=0.05, seconds=0.5)
+    assert told[3:] == [("reset",), ("sync",), ("again",)]
 
 
 async def test_a_watch_that_ends_by_itself_is_a_lost_registry() -> None:

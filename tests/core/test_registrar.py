@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
@@ -11,7 +11,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from micro_core import Change, Client, ConfigError, Node, Record, RegistryError, registrar
+from micro_core import SYNC, Change, ChangeKind, Client, ConfigError, Node, Record, RegistryError, registrar
 from micro_core._app import assembly
 from micro_core.builtin.memory.network import MemoryNetwork
 from micro_core.builtin.memory.registry import MemoryRegistry
@@ -287,6 +287,48 @@ async def test_services_of_an_emptied_registry_can_be_called_within_a_second() -
         with anyio.fail_after(1):
             assert await client.call("greeter", "Debug.Health", {}, dict) == {"status": "ok"}
         assert greeter.node.id
+
+
+class BreaksDown(MemoryRegistry):
+    """Its first watch breaks when told so, and the next ones tell that there is nothing."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        super().__init__(network=network)
+        self.breaks = anyio.Event()
+        self.told_empty = anyio.Event()
+
+    async def services(self) -> list[str]:
+        return []
+
+    @asynccontextmanager
+    async def _watch(self, name: str | None) -> AsyncIterator[AsyncIterator[Change]]:
+        async with super()._watch(name) as found:
+            yield self._emptied() if self.breaks.is_set() else self._breaking(found)
+
+    async def _breaking(self, found: AsyncIterator[Change]) -> AsyncGenerator[Change]:
+        async for change in found:
+            yield change
+            if change.kind is ChangeKind.SYNC:
+                await self.breaks.wait()
+                raise RegistryError("killed")
+
+    async def _emptied(self) -> AsyncGenerator[Change]:
+        yield SYNC
+        self.told_empty.set()
+        await anyio.sleep_forever()
+
+
+async def test_no_call_fails_while_a_registry_breaks_down_and_comes_back_empty() -> None:
+    async with world() as here, here.service("greeter", linger=0):
+        registry = BreaksDown(here.network)
+        async with here.client(registry=registry, client="rpc://?lookup_timeout=50ms") as client:
+            assert await client.call("greeter", "Debug.Health", {}, dict) == {"status": "ok"}
+            registry.breaks.set()
+            with anyio.fail_after(PATIENCE):
+                await registry.told_empty.wait()
+            for _ in range(3):
+                assert await client.call("greeter", "Debug.Health", {}, dict) == {"status": "ok"}
+                await anyio.sleep(0.05)
 
 
 async def test_an_address_that_has_changed_is_told_at_the_next_renewal(caplog: pytest.LogCaptureFixture) -> None:
