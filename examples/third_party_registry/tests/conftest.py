@@ -28,12 +28,13 @@ class Server:
             text=True,
         )
         assert self._process.stdout is not None
-        self.address = self._process.stdout.readline().strip()
+        with self._process.stdout as said:
+            self.address = said.readline().strip()
 
     def stop(self) -> None:
         """Kill the server."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
     def restart(self) -> None:
         """Kill the server, and start it anew at the same address."""

@@ -1,4 +1,5 @@
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -8,6 +9,7 @@ from micro_conformance import RegistryConformance
 
 class TestRoster(RegistryConformance):
     plugin = "roster://{server}/tests"
+    refused_options: ClassVar[Mapping[str, str]] = {"secret": "wrong"}
 
     @pytest.fixture(autouse=True)
     def _started(self, server: Any, secret: str) -> None:
@@ -21,6 +23,7 @@ class TestRoster(RegistryConformance):
 
 class TestRosterUnderTls(RegistryConformance):
     plugin = "roster://{server}/tests"
+    refused_options: ClassVar[Mapping[str, str]] = {"secret": "wrong"}
 
     @pytest.fixture(autouse=True)
     def _started(self, tls_server: Any, authority: Any, secret: str) -> None:

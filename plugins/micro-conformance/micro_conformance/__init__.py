@@ -3,7 +3,7 @@
 import pytest
 
 MODULES = (
-    "suite", "registry", "registry_sharing", "registry_watching", "selector",
+    "suite", "registry", "registry_sharing", "registry_watching", "registry_network", "selector",
     "transport", "transport_ends", "transport_stream", "transport_network", "codec",
     "broker", "broker_capabilities", "broker_delivery", "broker_ends", "broker_stored", "rpc_work", "client", "server",
 )  # fmt: skip

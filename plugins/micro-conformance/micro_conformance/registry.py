@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
+from micro_conformance.registry_network import NetworkPromises
 from micro_conformance.registry_sharing import SharingPromises
 from micro_conformance.registry_watching import WatchingPromises
 from micro_conformance.suite import promise
@@ -18,7 +19,7 @@ from micro_core.testing import make_part
 __all__ = ["RegistryConformance"]
 
 
-class RegistryConformance(WatchingPromises, SharingPromises):
+class RegistryConformance(WatchingPromises, SharingPromises, NetworkPromises):
     """Subclass it, and give ``plugin`` and ``options``.
 
     Names begin with ``conformance-`` and a random text; nodes are on 127.0.0.1, and nothing connects to them.

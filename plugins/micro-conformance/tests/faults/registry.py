@@ -467,6 +467,7 @@ class ShowsItsSecret(Sound):
 class Suite(RegistryConformance):
     plugin = Sound
     options = {"secret": "open-sesame"}
+    missing = {"server": "it is a dictionary"}
     unreachable_options = {"unreachable": True}
 
 
