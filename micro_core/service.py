@@ -401,6 +401,7 @@ class Service:
 
     async def _subscribe_later(self, parts: Parts, subscription: Subscription) -> None:
         pause = min(FIRST_PAUSE, parts.settings.register_interval)
+        has_said = False
         while True:
             await anyio.sleep(pause)
             try:
@@ -410,7 +411,12 @@ class Service:
                     await anyio.sleep_forever()
             except Unavailable as error:
                 pause = min(pause * 2, parts.settings.register_interval)
-                log.debug("%s: topic %s: %s", self.name, subscription.topic, error)
+                permanent = isinstance(error, RegistryError) and error.permanent
+                level = logging.ERROR if permanent and not has_said else logging.DEBUG
+                has_said = has_said or permanent
+                if permanent:  # waiting does not help, but somebody may mend it
+                    pause = parts.settings.register_interval
+                log.log(level, "%s: topic %s is not announced: %s", self.name, subscription.topic, error)
 
     def _record(self, parts: Parts, server: Server, running: Running) -> Record:
         settings = parts.settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,6 +18,15 @@ from micro_core.errors import ConfigError
 
 if TYPE_CHECKING:  # imported where TLS is spoken
     import ssl
+else:
+
+    class _Ssl:
+        """Stands for the module where annotations are read: help(), inspect.signature(), typing.get_type_hints()."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(import_module("ssl"), name)
+
+    ssl = _Ssl()
 
 __all__ = ["HANDSHAKE_SECONDS", "Tls", "explain", "peer_names"]
 
@@ -127,12 +137,16 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
             verify=not self.insecure_skip_verify,
         )
 
-    def check_clear_text(self, address: str, what: str) -> None:
-        """Raise `ConfigError` where ``what`` would speak clear text beyond this machine, and must not."""
+    def check_clear_text(self, address: str, what: str, *, listens: bool = False) -> None:
+        """Raise `ConfigError` where ``what`` would speak clear text beyond this machine, and must not.
+
+        It says which settings are needed: those of whoever calls or, with ``listens``, of a listener.
+        """
         if self.require and not is_loopback(address):
+            needed = "tls_cert and tls_key" if listens else "tls_ca, the authority of whoever is called"
             raise ConfigError(
                 f"{what} {address} would speak clear text, which require_tls forbids outside this machine; "
-                "set tls_cert and tls_key (docs/tls.md)"
+                f"set {needed} (docs/tls.md)"
             )
 
     def __repr__(self) -> str:

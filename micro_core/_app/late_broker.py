@@ -40,7 +40,7 @@ class LateBroker:
     async def get(self) -> Broker:
         """Return the broker, opened. Raises what making and opening it raised, and `Closed`.
 
-        Where it was `Unavailable`, the next call tries again.
+        An OSError is raised as `Unavailable`. Where it was `Unavailable`, the next call tries again.
         """
         if self._opening is None or self._opening.may_be_tried_again:
             if self._closing.is_set():
@@ -70,11 +70,20 @@ class LateBroker:
         except Exception as error:
             if opening.settled.is_set():
                 log.warning("broker: %s", error)
-            opening.error = error
+            opening.error = _as_ours(error)
         finally:
             opening.broker = None
             opening.settled.set()
             opening.closed.set()
+
+
+def _as_ours(error: Exception) -> Exception:
+    """Return an error of the system's as `Unavailable`, for a plugin that did not: a refused connection may pass."""
+    if not isinstance(error, OSError):
+        return error
+    unavailable = Unavailable(f"the broker cannot be opened: {error}")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 class _Opening:

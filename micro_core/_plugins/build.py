@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
+from micro_core._plugins.arguments import ARGUMENTS
 from micro_core._settings.near_miss import did_you_mean
 from micro_core._settings.secrets import HIDDEN, is_secret
 from micro_core._settings.values import convert, convertible, valid
 from micro_core.errors import ConfigError
+from micro_core.tls import Tls
 
 __all__ = ["build"]
 
 Built = TypeVar("Built")
+
+_TLS_OPTIONS = ARGUMENTS["registry"]["tls"].settings
+"""Read by `Tls.overlaid` before, of a part that is given a `Tls`."""
 
 
 def build(cls: Callable[..., Built], options: Mapping[str, str], /, **given: object) -> Built:
@@ -25,17 +30,20 @@ def build(cls: Callable[..., Built], options: Mapping[str, str], /, **given: obj
     ``given``, are no options. Raises `ConfigError` for an option that is unknown, missing or of a wrong value.
     """
     known = _options_of(cls, without=given)
-    arguments = {name: _read(cls, name, text, known) for name, text in options.items()}
+    there = [*known, *(_TLS_OPTIONS if any(isinstance(one, Tls) for one in given.values()) else ())]
+    arguments = {name: _read(cls, name, text, known, there) for name, text in options.items()}
     missing = [name for name in _required(cls) if name not in arguments and name not in given]
     if missing:
         raise ConfigError(f"{_name(cls)} needs the option {missing[0]!r}; write it as ?{missing[0]}=…")
     return cls(**given, **arguments)
 
 
-def _read(cls: Callable[..., object], name: str, text: str, known: Mapping[str, object]) -> object:
+def _read(
+    cls: Callable[..., object], name: str, text: str, known: Mapping[str, object], there: Collection[str]
+) -> object:
     if name not in known:
-        options = ", ".join(sorted(known)) or "none"
-        raise ConfigError(f"{_name(cls)} has no option {name!r}{did_you_mean(name, known)}; its options: {options}")
+        options = ", ".join(sorted(there)) or "none"
+        raise ConfigError(f"{_name(cls)} has no option {name!r}{did_you_mean(name, there)}; its options: {options}")
     try:
         return convert(text, known[name])
     except ValueError as error:

@@ -90,3 +90,30 @@ async def test_what_waiting_does_not_help_stops_the_start(error: MicroError) -> 
         with pytest.raises(type(error), match=error.detail):
             await mailer(here, broker, []).__aenter__()
     assert broker.attempts == 1
+
+
+async def test_an_error_of_the_system_from_a_broker_is_an_outage_with_a_sentence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with world() as here:
+        broker = DownBroker(OSError(111, "refused"), network=here.network)
+        async with mailer(here, broker, []):
+            pass
+    assert caplog.messages[0] == (
+        "mailer: topic orders is not announced yet: the broker cannot be opened: [Errno 111] refused"
+    )
+
+
+async def test_what_only_turns_out_later_not_to_pass_is_logged_once_as_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MICRO_REGISTER_INTERVAL", "10ms")
+    async with world() as here:
+        broker = DownBroker(ConnectFailed("connection refused"), network=here.network)
+        async with mailer(here, broker, []):
+            broker.error = RegistryError("wrong password", permanent=True)
+            with anyio.fail_after(10):
+                while broker.attempts < 5:  # noqa: ASYNC110 - each attempt is given its time
+                    await anyio.sleep(0.01)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == ["mailer: topic orders is not announced: wrong password"]

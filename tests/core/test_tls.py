@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import os
+import pydoc
 import shutil
 import ssl
+import subprocess
+import sys
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from micro_core import ConfigError, Tls
+from micro_core._plugins.build import build
 from micro_core.config import load
 from micro_core.tls import explain, peer_names
 
@@ -224,3 +230,31 @@ def test_clear_text_beyond_it_is_refused_where_tls_is_required(address: str) -> 
     Tls().check_clear_text(address, "the listener at")
     with pytest.raises(ConfigError, match="require_tls forbids"):
         Tls(require=True).check_clear_text(address, "the listener at")
+
+
+def test_what_whoever_only_calls_has_to_set_is_another_thing_than_what_a_listener_has() -> None:
+    with pytest.raises(ConfigError, match=r"set tls_ca, .*\(docs/tls.md\)"):
+        Tls(require=True).check_clear_text("10.1.2.3:6379", "the registry at")
+    with pytest.raises(ConfigError, match="set tls_cert and tls_key"):
+        Tls(require=True).check_clear_text("10.1.2.3:80", "the listener at", listens=True)
+
+
+def test_the_settings_can_be_read_up_on() -> None:
+    assert "server_context" in inspect.signature(Tls).parameters
+    assert typing.get_type_hints(Tls)["server_context"] == ssl.SSLContext | None
+    assert typing.get_type_hints(Tls.for_server)["return"] is ssl.SSLContext
+    assert "for_client" in pydoc.plain(pydoc.render_doc(Tls))
+
+
+def test_the_core_is_imported_without_ssl() -> None:
+    asked = "import sys, micro_core.tls, micro_core; print(micro_core.Tls.__name__, 'ssl' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert ran.stdout == "Tls False\n"
+
+
+def test_an_unknown_option_of_a_part_that_takes_tls_is_told_all_that_there_are() -> None:
+    def part(*, tls: Tls, timeout: float = 1.0) -> Tls:
+        return tls
+
+    with pytest.raises(ConfigError, match=r"its options: timeout, tls_ca, tls_cert, .*tls_server_name"):
+        build(part, {"colour": "red"}, tls=Tls())

@@ -96,7 +96,7 @@ class HttpBroker(Broker):
         # What is wrong with them stops the start.
         self._calling_tls = self._tls.for_client(PROTOCOLS) if self._tls.calls else None
         if self._listening_tls is None:
-            self._tls.check_clear_text(address, "the broker's listener at")
+            self._tls.check_clear_text(address, "the broker's listener at", listens=True)
         self._credentials = credentials
         self._registry = registry
         self._registrar = Registrar(registry, ttl=register_ttl, interval=register_interval, random=random)

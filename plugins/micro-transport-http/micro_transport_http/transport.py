@@ -170,7 +170,7 @@ class HttpTransport(Transport):
         self, address: str, receive: Callable[[Request], None], limits: Limits
     ) -> AsyncIterator[Listener]:
         if self._listening_tls is None:
-            self._tls.check_clear_text(address, "the listener at")
+            self._tls.check_clear_text(address, "the listener at", listens=True)
         listener = HttpListener(
             self._opened(),
             address,
