@@ -26,7 +26,7 @@ Send: TypeAlias = Callable[[dict[str, str], bytes], Awaitable[str]]
 """Takes headers and body of a request; returns what the answer says in ``Micro-Error``."""
 
 ROOT = {"Authorization": "Bearer root-token"}
-RULES = {"*": ["*"], "Admin.*": ["root"], "orders": ["root"]}
+RULES = {"*": ["*"], "Debug.*": ["*"], "Admin.*": ["root"], "orders": ["root"]}
 
 JSON, JSONRPC = {"Content-Type": "application/json"}, {"Content-Type": "application/json-rpc"}
 PROTO, PROTORPC = {"Content-Type": "application/protobuf"}, {"Content-Type": "application/proto-rpc"}
