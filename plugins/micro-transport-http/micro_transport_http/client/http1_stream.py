@@ -24,8 +24,6 @@ class Http1ClientStream(Http1Stream):
         self._mark = b""
         self._parser = ResponseParser(self._message, headers=headers, body=body)
         self._is_reading = True
-        self.on_taken = self._adjust_reading
-        self.on_closed = self._let_go
 
     async def send(self, head: Head, headers: Headers, body: bytes) -> None:
         """Send a message; each carries the ids of the first, by which the peer knows them (docs/wire.md §3.4)."""
@@ -44,7 +42,7 @@ class Http1ClientStream(Http1Stream):
         except Refusal as refusal:
             self.fail(unreadable(refusal, self.address))
             self._link.close()
-        self._adjust_reading()
+        self._taken()
 
     def lost(self) -> None:
         """Let the receiver know, after what it has not read yet."""
@@ -65,7 +63,7 @@ class Http1ClientStream(Http1Stream):
             self.fail(refused(status, body, self.address))
             self._link.close()
 
-    def _adjust_reading(self) -> None:
+    def _taken(self) -> None:
         if self.is_full and self._is_reading:
             self._is_reading = False
             self._link.pause()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
 
 import anyio
 
@@ -36,10 +36,14 @@ class Http1Stream(Stream):
         self._sent = 0
         self._is_receiving = True
         self.closed = False
-        self.on_taken: Callable[[], None] = _nothing
-        """Called when a message was taken from the queue."""
-        self.on_closed: Callable[[], None] = _nothing
-        """Called once, when the user is done with the stream."""
+
+    @abstractmethod
+    def _taken(self) -> None:
+        """Take note that the receiver has taken a message, or wants none any more."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Part with the link: its user is done with the stream."""
 
     @property
     def is_full(self) -> bool:
@@ -95,14 +99,14 @@ class Http1Stream(Stream):
             self._reader = None
         incoming = self._queue.popleft()
         self._queued -= len(incoming.body)
-        self.on_taken()
+        self._taken()
         return incoming
 
     def discard(self) -> None:
         self._is_receiving = False
         self._queue.clear()
         self._queued = 0
-        self.on_taken()
+        self._taken()
 
     async def aclose(self) -> None:
         if self.closed:
@@ -120,7 +124,7 @@ class Http1Stream(Stream):
         finally:
             if not self._link.is_writable:
                 self._link.close()
-            self.on_closed()
+            self._let_go()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -134,7 +138,3 @@ class Http1Stream(Stream):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "lost" if self._link.lost else "open"
         return f"<Http1Stream {self._link.remote} {state}, {len(self._queue)} unread>"
-
-
-def _nothing() -> None:
-    pass

@@ -1,4 +1,26 @@
-"""An HTTP/1.1 connection as the listener sees it: one call at a time, in order, or one stream (docs/wire.md §2)."""
+"""An HTTP/1.1 connection as the listener sees it: one call at a time, in order, or one stream (docs/wire.md §2).
+
+    state   a request comes             its answer is given         it is refused           the caller is gone
+    ------  --------------------------  --------------------------  ----------------------  ----------------------
+    idle    a call: to call             -                           at once: to ending      -
+            with Micro-Stream: to
+            stream
+    call    waits its turn, and         next in turn, or to idle;   after the answer that   the call is abandoned,
+            reading pauses              the last one: to ending     is due: to ending       what waits is dropped
+    stream  of the same stream: a       like a call's: to idle;     at once, and the        the stream fails; it
+            message of it; any other    the stream is closed:       stream fails: to        is abandoned once all
+            is refused with 400         to ending                   ending                  messages are taken
+    ending  is not looked at, or is     -                           -                       -
+            for nobody
+
+Messages that come for a stream after its end are for nobody, in any state. "It is refused" stands for whatever is
+malformed, too large, not let in by the door or not complete in time. A stream that is asked for behind a call waits
+its turn too, but the connection is in the state of the stream from then on.
+
+Who takes no answers gets no requests handed on and, outside of a stream, is not read: a stream's two directions are
+independent, and it is read until its receiver is behind (`Http1ServerStream.is_full`). Only an idle connection is told
+to go on by ``100 Continue``, and is closed after ``idle_seconds``.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +28,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from micro_core import ConnectionLost, Head, Headers, Limits, Message, Request
-from micro_transport_http.http1.message_stream import Http1Stream
+from micro_core import Head, Headers, Limits, Message, Request
 from micro_transport_http.http1.parser import RequestParser
 from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.http1.writer import ANSWER, safe_message
 from micro_transport_http.io.link import Driver, Link
 
 from .door import Door
+from .http1_stream import Http1ServerStream
 from .request import ConnectionRequest
 
 __all__ = ["Http1Request", "Http1Server"]
@@ -68,14 +90,14 @@ class Http1Server:
         )
         self._call: Http1Request | None = None
         self._waiting: deque[Http1Request] = deque()
-        self._stream: Http1Stream | None = None
-        self._stream_request: Http1Request | None = None
-        self._stream_id = b""
-        self._finished_stream = b""
+        self._stream: Http1ServerStream | None = None
+        self._ended_mark = b""
+        """Of the stream that was open last; what still comes with it is for nobody."""
         self._is_handing = False
         self._refusal: Refusal | None = None
         self._held = b""
-        self._is_reading = True
+        self.is_reading = True
+        """What comes is taken; else it is held back, and the link paused."""
         self._is_feeding = False
         self._head_since: float | None = driver.time()
         self._idle_since: float | None = None
@@ -85,29 +107,26 @@ class Http1Server:
     def received(self, data: bytes) -> None:
         """Take bytes of the peer."""
         self._idle_since = None
-        if self._held or len(data) > _SLICE or not self._is_reading:
+        if self._held or len(data) > _SLICE or not self.is_reading:
             self._held += data
             self._feed_held()
             return
         self._feed(data)
         if self._waiting or self._stream is not None:
-            self._adjust_reading()
+            self.adjust_reading()
 
     def writable(self, writable: bool) -> None:
         """Take no further requests while answers are not taken."""
         if writable:
             self._hand_on()
-        self._adjust_reading()
+        self.adjust_reading()
 
     def lost(self) -> None:
         """Give up everything: nobody is there any more."""
         self._held = b""
         self._abandon_calls()
-        stream, request = self._stream, self._stream_request
-        if stream is not None and request is not None:
-            stream.fail(ConnectionLost(f"the caller {self._remote} is gone", node=self._remote))
-            if not stream.has_unread:
-                request.give_up()
+        if self._stream is not None:
+            self._stream.lost()
         self._ended(self)
 
     # ------------------------------------------------------------------------------------------ reading
@@ -133,7 +152,7 @@ class Http1Server:
             self._feed(view[at : at + _SLICE])
             at += _SLICE
         self._held = self._held[at:]
-        self._adjust_reading()
+        self.adjust_reading()
 
     @property
     def _is_blocked(self) -> bool:
@@ -142,16 +161,17 @@ class Http1Server:
         # A stream's two directions are independent; elsewhere, who takes no answers asks no more.
         return self._stream.is_full if self._stream is not None else not self._link.is_writable
 
-    def _adjust_reading(self) -> None:
+    def adjust_reading(self) -> None:
+        """Read on or pause, as those keep up who take what is read."""
         blocked = self._is_blocked
-        if blocked and self._is_reading:
-            self._is_reading = False
+        if blocked and self.is_reading:
+            self.is_reading = False
             self._link.pause()
-        elif not blocked and not self._is_reading and not self._is_feeding:
+        elif not blocked and not self.is_reading and not self._is_feeding:
             if self._held:
                 self._feed_held()
             else:
-                self._is_reading = True
+                self.is_reading = True
                 self._link.resume()
 
     def _continue(self) -> None:
@@ -162,19 +182,19 @@ class Http1Server:
 
     def _message(self, headers: Headers, body: bytes) -> None:
         self._head_since = None
-        id = headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream") or b""
+        mark = headers.get(b"Micro-Stream") or headers.get(b"X-Micro-Stream") or b""
         if self._stream is not None:
-            if (id or headers.get(b"Micro-Id")) != self._stream_id:
+            if (mark or headers.get(b"Micro-Id")) != self._stream.mark:
                 raise Refusal(400, "a connection carries one stream, and nothing else meanwhile")
             self._stream.push(Message(headers, body))
             return
-        if id and id == self._finished_stream:
+        if mark and mark == self._ended_mark:
             return
         request = self._request(headers, body, headers.get(b"Micro-Id", b""))
         request.is_last = self._parser.ended
         request.is_bodiless = self._parser.without_body
-        if id:
-            self._open_stream(request, id)
+        if mark:
+            self._stream = request.stream = Http1ServerStream(self, self._driver, self._link, request, mark)
         self._waiting.append(request)
         self._hand_on()
 
@@ -225,51 +245,25 @@ class Http1Server:
             self._link.finish(_LINGER_SECONDS)
         elif self._waiting:
             self._hand_on()
-            self._adjust_reading()
+            self.adjust_reading()
         elif self._refusal is not None:
             self._send_refusal(self._refusal)
         else:
-            self._adjust_reading()
+            self.adjust_reading()
 
-    # ------------------------------------------------------------------------------------------ streams
+    # ------------------------------------------------------------------------------------------ endings
 
-    def _open_stream(self, request: Http1Request, id: bytes) -> None:
-        stream = Http1Stream(self._driver, self._link, ANSWER, request.key)
-        stream.on_taken = self._stream_message_taken
-        stream.on_closed = self._stream_closed
-        request.stream = stream
-        self._stream = stream
-        self._stream_request = request
-        self._stream_id = id
-
-    def _stream_message_taken(self) -> None:
-        stream, request = self._stream, self._stream_request
-        if self._link.lost:
-            if stream is not None and request is not None and not stream.has_unread:
-                # In the next turn, so that the receiver sees its last message first.
-                self._driver.call_at(self._driver.time(), request.give_up)
-        elif not self._is_reading:
-            self._adjust_reading()
-
-    def _stream_closed(self) -> None:
-        """The handler is done: a stream's connection ends with it, unless it was answered like a call."""
-        if self._stream is None:
-            return
-        request = self._stream_request
+    def stream_closed(self) -> None:
+        """End with the stream, whose handler is done."""
         self._end_stream()
-        if request is not None:
-            request.connection = None
         self._call = None
         self._link.finish(_LINGER_SECONDS)
 
     def _end_stream(self) -> None:
-        """What still comes with this stream's id is for nobody; other requests are new."""
-        if self._stream is not None:
-            self._finished_stream = self._stream_id
-            self._stream.closed = True
-            self._stream = self._stream_request = None
-
-    # ------------------------------------------------------------------------------------------ endings
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._ended_mark = stream.mark
+            stream.end()
 
     def _abandon_calls(self) -> None:
         for request in self._waiting:
@@ -296,13 +290,9 @@ class Http1Server:
         else:
             self._link.write(refusal.encode(bodiless=parser.without_body))
         self._abandon_calls()
-        stream, request = self._stream, self._stream_request
-        if stream is not None and request is not None:
+        if self._stream is not None:
+            self._stream.refused(refusal)
             self._end_stream()
-            stream.fail(
-                ConnectionLost(f"the caller {self._remote} sent nonsense: {refusal.sentence}", node=self._remote)
-            )
-            request.give_up()
         self._link.finish(_LINGER_SECONDS)
 
     @property
