@@ -111,6 +111,8 @@ class Registry(ABC):
     async def register(self, record: Record, *, ttl: float = 60.0) -> None:
         """Publish the nodes of ``record``, all of them, for ``ttl`` seconds (0: until deregistered).
 
+        A record without nodes publishes nothing and is no error.
+
         A registry that counts otherwise rounds up, to whole seconds or to its server's least, and keeps fractions from
         becoming 0. Registering a node again renews it with the new ``ttl`` and publishes what changed, its version
         included; a node that has run out is registered anew. Renewing is the caller's job: a registry that renews by

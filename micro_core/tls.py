@@ -112,7 +112,10 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
         return LiveContext(cert=self.cert, key=self.key, authorities=self.client_ca, server=True, protocols=protocols)
 
     def for_client(self, protocols: Sequence[str]) -> ssl.SSLContext:
-        """Return the context for calls that offer ``protocols`` by ALPN. Raises `ConfigError` as `for_server` does."""
+        """Return the context for calls that offer ``protocols`` by ALPN; ``()`` is no ALPN.
+
+        Raises `ConfigError` as `for_server` does.
+        """
         if self.client_context is not None:
             if self.pin:
                 raise ConfigError("tls_pin and a client context of your own exclude each other")
