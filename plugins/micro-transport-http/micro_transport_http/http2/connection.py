@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from micro_core import Headers
 
 from .broken import ConnectionBroken, StreamBroken
+from .cut_block import CutBlock
 from .floods import Floods
 from .frames import (
     ACK,
@@ -26,7 +27,6 @@ from .frames import (
     LARGEST_WINDOW,
     PADDED,
     PING,
-    PRIORITY_FIELDS,
     SETTINGS,
     Code,
     Setting,
@@ -34,26 +34,26 @@ from .frames import (
     goaway,
     reset,
     settings,
-    settings_in,
     unpack_head,
     window_update,
 )
 from .header_list import Malformed, Start, trailers_of
+from .payloads import block_in, check_priority, goaway_in, number_in, ping_in, said_in, unpadded
 from .peer_settings import PeerSettings
 from .reading_blocks import BlockReader
 from .sending import Sending, Wire
 from .stream_state import StreamState
 from .writing_blocks import BlockWriter
 
-__all__ = ["CONNECTION_WINDOW", "FRAME_SIZE", "Connection"]
+__all__ = ["FRAME_SIZE", "LOW_WINDOW", "Connection"]
 
-CONNECTION_WINDOW = 16 * 1024 * 1024
+_WINDOW = 16 * 1024 * 1024
 """Bytes of all streams that may be on their way to us."""
+LOW_WINDOW = _WINDOW - _WINDOW // 4
+"""Where so little is left of them, the peer is let on."""
 FRAME_SIZE = 64 * 1024
 """The largest frame that we take."""
 
-_CONTINUATIONS = 16
-"""Frames of one block after its first."""
 _REMEMBERED = 256
 """Streams that we have reset and remember: frames that were under way to them are no error of the peer's."""
 
@@ -88,18 +88,14 @@ class Connection(ABC, Generic[S]):
         """Nothing that comes is looked at any more."""
         self.peer = PeerSettings()
         """What the peer has said about itself."""
-        self._window = window
+        self._stream_window = window
         self._headers_limit = headers
         self._rest = b""
-        self._parts: list[bytes] = []
-        self._block_stream = 0
-        self._block_size = 0
-        self._block_ends = False
+        self._cut_block: CutBlock | None = None
+        """The block of headers that is not all here."""
         self._reset: OrderedDict[int, None] = OrderedDict()
-        self._left = CONNECTION_WINDOW
-        """Bytes that the peer may still send."""
-        self.owed = 0
-        """Bytes that came, and that the peer was not allowed again."""
+        self.window = _WINDOW
+        """Bytes of all streams that the peer may still send."""
         self._carried = False
         """Something of use has come since the last PING."""
         self._unacknowledged = 1
@@ -118,7 +114,7 @@ class Connection(ABC, Generic[S]):
         )
         values = {Setting.INITIAL_WINDOW_SIZE: window, Setting.MAX_FRAME_SIZE: FRAME_SIZE, **own}
         values[Setting.MAX_HEADER_LIST_SIZE] = headers
-        self.hello = settings(values) + window_update(0, CONNECTION_WINDOW - 65_535)
+        self.hello = settings(values) + window_update(0, _WINDOW - 65_535)
         """What a role sends first."""
 
     # ------------------------------------------------------------------------------------------ a role's part
@@ -188,9 +184,9 @@ class Connection(ABC, Generic[S]):
 
         The short way for calls of our peers: a block that is known, and a body in one frame. All else is left alone.
         """
-        if self._block_stream or self._is_first:
+        if self._cut_block is not None or self._is_first:
             return at
-        begun, there, most = at, len(data), min(FRAME_SIZE, self._window)
+        begun, there, most = at, len(data), min(FRAME_SIZE, self._stream_window)
         known, take = self.reader.known, self.on_message
         while there - at >= 2 * FRAME_HEAD and not self.is_over:
             size, flags, stream = unpack_head(data, at)
@@ -202,17 +198,16 @@ class Connection(ABC, Generic[S]):
                 break
             size >>= 8
             body = ends + FRAME_HEAD
-            if body + size > there or size > most or size > self._left:
+            if body + size > there or size > most or size > self.window:
                 break
             start = known(data[at + FRAME_HEAD : ends])
             if start is None or not take(stream, *start, data[body : body + size]):
                 break
             at = body + size
-            self._left -= size
-            self.owed += size
+            self.window -= size
         if at > begun:
             self._carried = True
-            if self.owed >= CONNECTION_WINDOW // 4:
+            if self.window <= LOW_WINDOW:
                 self.give_back()
         return at
 
@@ -221,7 +216,8 @@ class Connection(ABC, Generic[S]):
             if kind != SETTINGS or flags & ACK:
                 raise ConnectionBroken(Code.PROTOCOL_ERROR, "another frame than SETTINGS came first")
             self._is_first = False
-        if self._block_stream and (kind != CONTINUATION or stream != self._block_stream):
+        cut_block = self._cut_block
+        if cut_block is not None and (kind != CONTINUATION or stream != cut_block.stream):
             raise ConnectionBroken(Code.PROTOCOL_ERROR, "another frame inside a block of headers")
         try:
             if kind <= CONTINUATION:
@@ -238,41 +234,27 @@ class Connection(ABC, Generic[S]):
     # ------------------------------------------------------------------------------------------ headers
 
     def _headers(self, flags: int, stream: int, payload: bytes) -> None:
-        if not stream:
-            raise ConnectionBroken(Code.PROTOCOL_ERROR, "HEADERS of no stream")
-        if flags & (PADDED | PRIORITY_FIELDS):
-            payload = _unpadded(flags, payload)
-            if flags & PRIORITY_FIELDS:
-                if len(payload) < 5:
-                    raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
-                if int.from_bytes(payload[:4]) & LARGEST_WINDOW == stream:
-                    raise ConnectionBroken(Code.PROTOCOL_ERROR, "a stream that depends on itself")
-                payload = payload[5:]
+        block, ends = block_in(flags, stream, payload), bool(flags & END_STREAM)
         if flags & END_HEADERS:
-            self._read_block(stream, payload, flags & END_STREAM)
-            return
-        self._parts = [payload]
-        self._block_size = len(payload)
-        self._block_stream = stream
-        self._block_ends = bool(flags & END_STREAM)
+            self._read_block(stream, block, ends=ends)
+        else:
+            self._cut_block = CutBlock(stream, block, self._headers_limit, ends=ends)
 
     def _continuation(self, flags: int, stream: int, payload: bytes) -> None:
-        if not self._block_stream:
+        block = self._cut_block
+        if block is None:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        self._parts.append(payload)
-        self._block_size += len(payload)
-        if self._block_size > self._headers_limit or len(self._parts) > _CONTINUATIONS + 1:
-            raise ConnectionBroken(Code.ENHANCE_YOUR_CALM, "too long a block of headers")
+        block.add(payload)
         if flags & END_HEADERS:
-            block, self._parts, self._block_stream = b"".join(self._parts), [], 0
-            self._read_block(stream, block, self._block_ends)
+            self._cut_block = None
+            self._read_block(stream, block.whole(), ends=block.ends)
 
     @property
     def is_in_block(self) -> bool:
         """Whether the rest of a block of headers has to come."""
-        return self._block_stream > 0
+        return self._cut_block is not None
 
-    def _read_block(self, stream: int, block: bytes, ends: int) -> None:
+    def _read_block(self, stream: int, block: bytes, *, ends: bool) -> None:
         self._carried = True
         known = self.streams.get(stream)
         if known is None:
@@ -282,14 +264,14 @@ class Connection(ABC, Generic[S]):
             self.begin(stream)
         try:
             if known is not None and known.has_fields:
-                self._trailers(known, block, ends)
+                self._trailers(known, block, ends=ends)
                 return
             start, headers = self.reader.read(block)
         except Malformed as malformed:
             raise StreamBroken(stream, Code.PROTOCOL_ERROR, str(malformed)) from malformed
         if ends and start.length:
             raise StreamBroken(stream, Code.PROTOCOL_ERROR, "less content than content-length says")
-        self.on_start(stream, start, headers, ends=bool(ends))
+        self.on_start(stream, start, headers, ends=ends)
 
     def _block_of_nobody(self, stream: int, block: bytes) -> None:
         self.reader.fields(block)  # so that the tables stay the same
@@ -297,7 +279,7 @@ class Connection(ABC, Generic[S]):
             raise ConnectionBroken(Code.STREAM_CLOSED, f"HEADERS of stream {stream}, which is closed")
         self.floods.small.take()
 
-    def _trailers(self, stream: S, block: bytes, ends: int) -> None:
+    def _trailers(self, stream: S, block: bytes, *, ends: bool) -> None:
         fields = self.reader.fields(block)
         if stream.has_ended:
             raise StreamBroken(stream.id, Code.STREAM_CLOSED, "HEADERS after the end of a stream")
@@ -317,11 +299,10 @@ class Connection(ABC, Generic[S]):
     def _data(self, flags: int, stream: int, payload: bytes) -> None:
         size = len(payload)
         self._carried = True
-        self._left -= size
-        self.owed += size
-        if self._left < 0:
+        self.window -= size
+        if self.window < 0:
             raise ConnectionBroken(Code.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
-        if self.owed >= CONNECTION_WINDOW // 4:
+        if self.window <= LOW_WINDOW:
             self.give_back()
         known = self.streams.get(stream)
         if known is None or known.has_ended:
@@ -330,10 +311,10 @@ class Connection(ABC, Generic[S]):
         if not known.has_fields:
             raise ConnectionBroken(Code.PROTOCOL_ERROR, "DATA before HEADERS")
         known.size += size
-        if known.size > self._window + known.allowed:
+        if known.size > self._stream_window + known.allowed:
             raise StreamBroken(stream, Code.FLOW_CONTROL_ERROR, "more DATA than the stream's window")
         if flags & PADDED:
-            payload = _unpadded(flags, payload)
+            payload = unpadded(payload)
         known.length += len(payload)
         if flags & END_STREAM:
             self._ended(known)
@@ -356,9 +337,8 @@ class Connection(ABC, Generic[S]):
     def give_back(self) -> None:
         """Let the peer send as much again as came, unless too much of it is still held here."""
         if self.may_give_back():
-            self.wire.write(window_update(0, self.owed))
-            self._left += self.owed
-            self.owed = 0
+            self.wire.write(window_update(0, _WINDOW - self.window))
+            self.window = _WINDOW
 
     def may_give_back(self) -> bool:
         """Tell whether more may come."""
@@ -372,18 +352,11 @@ class Connection(ABC, Generic[S]):
     # ------------------------------------------------------------------------------------------ the rest
 
     def _priority(self, flags: int, stream: int, payload: bytes) -> None:
-        """What RFC 9113 §5.3 lets everybody ignore."""
-        if not stream:
-            raise ConnectionBroken(Code.PROTOCOL_ERROR, "PRIORITY of no stream")
-        if len(payload) != 5:
-            raise StreamBroken(stream, Code.FRAME_SIZE_ERROR, "PRIORITY of another size than 5")
-        if int.from_bytes(payload[:4]) & LARGEST_WINDOW == stream:
-            raise StreamBroken(stream, Code.PROTOCOL_ERROR, "a stream that depends on itself")
+        check_priority(stream, payload)
         self.floods.others.take()
 
     def _rst_stream(self, flags: int, stream: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "RST_STREAM of another size than 4")
+        code = number_in("RST_STREAM", payload)
         if not stream or self.is_unbegun(stream):
             raise ConnectionBroken(Code.PROTOCOL_ERROR, f"RST_STREAM of stream {stream}, which nobody began")
         self.floods.resets.earn(self.served / 2)
@@ -392,22 +365,17 @@ class Connection(ABC, Generic[S]):
         known = self.streams.pop(stream, None)
         if known is not None:
             self.sending.forget(known)
-            known.was_reset(int.from_bytes(payload), "")
+            known.was_reset(code, "")
 
     def _settings(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream:
-            raise ConnectionBroken(Code.PROTOCOL_ERROR, "SETTINGS of a stream")
+        said = said_in(stream, payload, acknowledges=bool(flags & ACK))
         if flags & ACK:
-            if payload:
-                raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "SETTINGS ACK with settings")
             self._unacknowledged -= 1
             if self._unacknowledged < 0:
                 self.floods.settings.take()
             return
-        if len(payload) % 6:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "SETTINGS of a size that is no multiple of 6")
         self.floods.settings.take()
-        for number, value in settings_in(payload):
+        for number, value in said:
             self._set(number, value)
         self.wire.write(frame(SETTINGS, ACK, 0, b""))
         self.sending.pump()
@@ -428,30 +396,22 @@ class Connection(ABC, Generic[S]):
         raise ConnectionBroken(Code.PROTOCOL_ERROR, "PUSH_PROMISE, which nobody allowed")
 
     def _ping(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream:
-            raise ConnectionBroken(Code.PROTOCOL_ERROR, "PING of a stream")
-        if len(payload) != 8:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "PING of another size than 8")
+        question = ping_in(stream, payload)
         if flags & ACK:
             return  # that something came is all there is to know
         if self._carried:
             self._carried = False
         else:
             self.floods.pings.take()
-        self.wire.write(frame(PING, ACK, 0, payload))
+        self.wire.write(frame(PING, ACK, 0, question))
 
     def _goaway(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream:
-            raise ConnectionBroken(Code.PROTOCOL_ERROR, "GOAWAY of a stream")
-        if len(payload) < 8:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "GOAWAY of less than 8 bytes")
+        last, code = goaway_in(stream, payload)
         self.floods.settings.take()
-        self.on_goaway(int.from_bytes(payload[:4]) & LARGEST_WINDOW, int.from_bytes(payload[4:8]))
+        self.on_goaway(last, code)
 
     def _window_update(self, flags: int, stream: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE of another size than 4")
-        size = int.from_bytes(payload) & LARGEST_WINDOW
+        size = number_in("WINDOW_UPDATE", payload) & LARGEST_WINDOW
         known = self.streams.get(stream)
         if stream and known is None and self.is_unbegun(stream):
             raise ConnectionBroken(Code.PROTOCOL_ERROR, f"WINDOW_UPDATE of stream {stream}, which nobody began")
@@ -498,15 +458,3 @@ class Connection(ABC, Generic[S]):
             self.is_over = True
             self._rest = b""
             self.goodbye(self.highest, code, sentence)
-
-
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    """Return a payload without its padding. Raises `ConnectionBroken` where there is more of that than payload."""
-    if not flags & PADDED:
-        return payload
-    if not payload:
-        raise ConnectionBroken(Code.FRAME_SIZE_ERROR, "a padded frame without the length of its padding")
-    end = len(payload) - payload[0]
-    if end < 1:
-        raise ConnectionBroken(Code.PROTOCOL_ERROR, "more padding than payload")
-    return payload[1:end]

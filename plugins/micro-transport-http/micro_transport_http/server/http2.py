@@ -9,7 +9,7 @@ from typing import Any
 from micro_core import EncodeError, Head, Headers, Limits, Request
 from micro_transport_http.http1.refusal import Refusal
 from micro_transport_http.http2.broken import ConnectionBroken, StreamBroken
-from micro_transport_http.http2.connection import CONNECTION_WINDOW
+from micro_transport_http.http2.connection import LOW_WINDOW
 from micro_transport_http.http2.frames import (
     END_STREAM,
     LARGEST_WINDOW,
@@ -37,7 +37,6 @@ _logger = logging.getLogger("micro.transport.http")
 
 _VERSION = 1
 """Of docs/protocol.md."""
-_MOST_OWED = CONNECTION_WINDOW // 4
 _LINGER_SECONDS = 2.0
 
 _SHORT = 8192
@@ -278,7 +277,7 @@ class Http2Server(ServerConnection):
 
     def _release(self, size: int) -> None:
         self._bodies.held -= size
-        if self.owed > _MOST_OWED:
+        if self.window < LOW_WINDOW:
             self.give_back()
 
     def may_give_back(self) -> bool:
