@@ -387,3 +387,26 @@ async def test_thousands_of_messages_without_a_body_are_no_flood(
                 assert (await stream.receive()).body == b""
         await served.aclose()
         await stream.aclose()
+
+
+async def test_a_large_last_message_is_sent_though_the_server_ends_the_stream_as_soon_as_it_has_it(
+    open_transport: Any, head: Head, requests: Requests
+) -> None:
+    piece = b"x" * (1 << 20)  # more than a turn's, so that its sender waits until the peer has taken some of it
+    async with open_transport() as transport, transport.listen("127.0.0.1:0", requests, Limits()) as listener:
+        channel = transport.connect(Node(id="node-1", address=listener.address, metadata={"micro": "1"}))
+        for _ in range(10):
+            stream = await channel.open_stream(math.inf)
+            await stream.send(head, OPEN, b"")
+            _, served = await requests.next_stream()
+
+            async def answer(served: Stream = served) -> None:
+                await served.receive()
+                await served.send(ANSWER, {}, b"thanks")
+                await served.aclose()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(answer)
+                await stream.send(head, OPEN, piece)
+                assert (await stream.receive()).body == b"thanks"
+            await stream.aclose()

@@ -101,16 +101,22 @@ class Http2Stream(StreamState, Stream):
                 self._connection.sending.send(self, data, alone=True)
 
     async def _give_way(self) -> None:
-        """Let others have the loop, and wait for a peer that is behind."""
+        """Let others have the loop, and wait for a peer that is behind.
+
+        One that has ended the stream meanwhile, with its last answer perhaps, is told of by the next message.
+        """
         self._sent = 0
         self._flush()
         await anyio.lowlevel.checkpoint()
-        await self._room()
+        await self._has_room()
 
-    async def _room(self) -> None:
+    async def _has_room(self) -> None:
         while not self.is_gone and (self.unsent > HIGH_WATER or not self._connection.wire.is_writable):
             self._writer = self._driver.waiter()
             await self._writer
+
+    async def _room(self) -> None:
+        await self._has_room()
         if self.is_gone:
             raise self._error or ConnectionLost(f"the peer of this stream, {self._peer}, is gone", node=self._peer)
 
