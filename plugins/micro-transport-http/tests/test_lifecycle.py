@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from micro_core import Closed, ConfigError, ConnectFailed, Head, Limits, Request
+from micro_core import Closed, ConfigError, ConnectFailed, Head, Limits, Node, Request
 from micro_transport_http import HttpTransport
 from micro_transport_http.io.addresses import dialled
 
@@ -25,9 +25,14 @@ async def test_a_range_of_ports_binds_the_first_that_is_free(open_transport: Any
                 pass
 
 
-async def test_a_listener_that_stopped_accepting_serves_whom_it_has(
-    open_transport: Any, node: Any, head: Head, echo: Any
+async def test_a_listener_that_stopped_accepting_serves_whom_it_has_over_http_1(
+    open_transport: Any, head: Head, echo: Any
 ) -> None:
+    """Over HTTP/2 it says GOAWAY, and a caller that has read it calls elsewhere."""
+
+    def node(address: str) -> Node:
+        return Node(id="node-1", address=address, metadata={"protocol": "mucp"})
+
     async with open_transport() as transport, transport.listen("127.0.0.1:0", echo, Limits()) as listener:
         channel = transport.connect(node(listener.address))
         await channel.call(head, 1, {}, b"", math.inf)
