@@ -142,7 +142,8 @@ class ClientConformance(Suite):
             begun = anyio.current_time()
             with pytest.raises(MicroError):
                 await client.call(call("Hold"))
-            assert SOON <= anyio.current_time() - begun < self.patience / 2
+            # A difference of two readings of a clock that counts milliseconds is not exact.
+            assert SOON - 0.01 < anyio.current_time() - begun < self.patience / 2
 
     @promise()
     async def test_a_cancelled_call_cancels_its_handler(self) -> None:
