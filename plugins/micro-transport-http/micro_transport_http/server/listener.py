@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ssl import SSLContext
+from typing import TypeVar
 
 from micro_core import ConfigError, Limits, Listener, Request
 from micro_core.address import port_range
@@ -18,6 +19,8 @@ from .http1 import Http1Server
 from .http2 import Http2Server
 
 __all__ = ["HttpListener"]
+
+Protocol = TypeVar("Protocol", Http1Server, Http2Server)
 
 _NEEDS_TLS = Refusal(400, "this port speaks TLS, and clear text came: call it with TLS (docs/tls.md)")
 
@@ -95,28 +98,20 @@ class HttpListener(Listener):
     def _connected(self, link: Link) -> Owner:
         """Return what speaks the protocol of a new connection."""
         if link.protocol == "h2":
-            return self._over_http2(link)
-        http1 = Http1Server(
-            self._driver,
-            link,
-            self._receive,
-            self._limits,
-            local=self.address,
-            door=self._door,
-            ended=self._connections.discard,
-        )
-        self._watched(http1)
+            return self._served(Http2Server, link)
+        http1 = self._served(Http1Server, link)
         if self._tls is not None or not self._speaks_http2:
             return http1
 
         def http2(link: Link) -> Owner:
             self._connections.discard(http1)
-            return self._over_http2(link)
+            return self._served(Http2Server, link)
 
         return Greeting(link, http1, http2)
 
-    def _over_http2(self, link: Link) -> Owner:
-        connection = Http2Server(
+    def _served(self, protocol: type[Protocol], link: Link) -> Protocol:
+        """Return what speaks ``protocol`` on a link, watched until it ends."""
+        connection = protocol(
             self._driver,
             link,
             self._receive,
@@ -125,13 +120,10 @@ class HttpListener(Listener):
             door=self._door,
             ended=self._connections.discard,
         )
-        self._watched(connection)
-        return connection
-
-    def _watched(self, connection: Http1Server | Http2Server) -> None:
         self._connections.add(connection)
         if self._timer is None:
             self._watch()
+        return connection
 
     def _watch(self) -> None:
         """Check the timeouts of all connections on one timer: cheaper than a timer for each message."""
